@@ -1,0 +1,218 @@
+"""The shape of fleet.yaml. Frozen; unknown keys are refused. Durations are seconds, sizes are bytes.
+
+`fleet.yaml` shows every section in use; `fleet config explain` says where each value comes from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from config.units import Backoff, Bytes, Fraction, Keep, Rate, Seconds
+
+
+class Section(BaseModel):
+    """A mapping in fleet.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RedisConfig(Section):
+    """Where the queues live."""
+
+    url: str = "embedded"
+    """redis://, rediss:// or unix:// URL of the server that the Node stack uses, or `embedded` for a bundled
+    Valkey. Defaults to embedded."""
+    prefix: str = "bull"
+    """BullMQ's key prefix; must equal the Node side's. Defaults to bull."""
+    data_dir: str = ".fleet"
+    """Where the embedded server keeps its files. Defaults to .fleet in the working directory."""
+    allow_eviction: bool = False
+    """Start although the server may evict keys (maxmemory-policy is not noeviction). Jobs can vanish then.
+    Defaults to false."""
+    connect_timeout: Seconds = 5.0
+    """How long one connection attempt may take. Defaults to 5s."""
+    command_timeout: Seconds = 15.0
+    """How long the reply to a non-blocking command may take before the connection counts as lost. Defaults to 15s."""
+
+
+class HttpConfig(Section):
+    """The server of /livez, /readyz, /startupz and /metrics."""
+
+    host: str = "127.0.0.1"
+    """Defaults to loopback; 0.0.0.0 in a container."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """0 takes any free port and logs it. Defaults to 9464."""
+
+
+class LogConfig(Section):
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Defaults to info."""
+    format: Literal["auto", "json", "pretty"] = "auto"
+    """auto: pretty on a terminal, else JSON lines. Defaults to auto."""
+
+
+class TracingConfig(Section):
+    """Spans of job processing. Exporter, endpoint, sampler and resource come from the OTEL_… variables."""
+
+    enabled: bool = True
+    """false: no span is made, whatever the environment says. Defaults to true."""
+    parent: Literal["producer", "link"] = "producer"
+    """producer: the process span is a child of the producer's span, as BullMQ for Node does it, and links to it.
+    link: a new trace that only links to it, for hour-long jobs. Defaults to producer."""
+
+
+class PoolConfig(Section):
+    """Queues served by one kind of process; in Kubernetes one Deployment."""
+
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes of this pool that the supervisor keeps running. Defaults to 1."""
+    grace: Seconds = 30.0
+    """On SIGTERM, how long running jobs may go on before they are handed back. Defaults to 30s."""
+
+
+class KeepConfig(Section):
+    """How long finished jobs stay in Redis where the job's own options don't say. That is the dedupe window."""
+
+    completed: Keep = Keep(age_s=86_400, count=5000)
+    """`24h/5000`: for a day, 5000 at most; `forever`; `none`. Defaults to 24h/5000."""
+    failed: Keep = Keep(age_s=86_400, count=5000)
+    """The same for failed jobs. Defaults to 24h/5000."""
+
+
+class UnknownConfig(Section):
+    """A job whose `data.type` this worker does not know may belong to a newer worker."""
+
+    delay: Seconds = 30.0
+    """How long to put it off each time. Defaults to 30s."""
+    give_up: Seconds = 3600.0
+    """The job's age at which it fails instead. Defaults to 1h."""
+
+
+class SloConfig(Section):
+    """What this queue promises; alerts and dashboards are drawn from it."""
+
+    p50: Seconds | None = None
+    p95: Seconds | None = None
+    p99: Seconds | None = None
+    """Seconds from being due to being done, for 50, 95 and 99 of 100 jobs."""
+    errors: Fraction | None = None
+    """Share of jobs that may fail."""
+    throughput: Rate | None = None
+    """Target: jobs the queue must be able to do."""
+    peak: Rate | None = None
+    """The highest rate seen in production."""
+    backlog: Annotated[int, Field(ge=0)] | None = None
+    """Waiting jobs above which someone should look."""
+
+
+class FixedScale(Section):
+    """As many slots as the processes have."""
+
+    policy: Literal["fixed"] = "fixed"
+    limited_by: Literal["provider", "resources", "validation"] | None = None
+    """Why more would not help; informative."""
+
+
+class DepthScale(Section):
+    """More slots when many jobs wait, fewer when few do."""
+
+    policy: Literal["queue-depth"]
+    min: Annotated[int, Field(ge=0)]
+    """Slots over the whole fleet."""
+    max: Annotated[int, Field(ge=1)]
+    up: Annotated[int, Field(ge=1)]
+    """Waiting jobs from which a slot is added."""
+    down: Annotated[int, Field(ge=0)]
+    """Waiting jobs down to which a slot is taken away."""
+    cooldown: Seconds = 60.0
+    """The least time between two changes. Defaults to 60s."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DepthScale:
+        if self.min > self.max:
+            raise ValueError("min must not exceed max")
+        if self.down >= self.up:
+            raise ValueError("down must be below up")
+        return self
+
+
+class WorkScale(Section):
+    """As many slots as finish the known work within `drain_in`."""
+
+    policy: Literal["work-seconds"]
+    min: Annotated[int, Field(ge=0)]
+    max: Annotated[int, Field(ge=1)]
+    drain_in: Seconds
+    cooldown: Seconds = 60.0
+    """The least time between two changes. Defaults to 60s."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WorkScale:
+        if self.min > self.max:
+            raise ValueError("min must not exceed max")
+        return self
+
+
+class RetryConfig(Section):
+    """What happens after a failure where the job's own options don't say."""
+
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Attempts in all, the first included. Defaults to 1."""
+    backoff: Backoff = Backoff(delay_s=0.0, factor=1.0, max_s=None)
+    """`10s`: always that; `2s x2`: doubling; `2s x2 max 5m`: up to that. Defaults to none."""
+    jitter: Fraction = 0.0
+    """Share of each wait that is drawn at random, so that retries spread out. Defaults to 0%."""
+    over_job: tuple[Literal["attempts", "backoff"], ...] = ()
+    """Which of these win over the job's own options. Defaults to none of them."""
+
+
+def _never(value: Any) -> Any:
+    return {"attempts": 1, "over_job": ["attempts"]} if value == "never" else value
+
+
+class TaskConfig(Section):
+    """Settings of the task, as opposed to the queue it travels in."""
+
+    timeout: Seconds
+    """How long one attempt may run before it is cancelled and counts as failed."""
+    retry: Annotated[RetryConfig, BeforeValidator(_never)] = RetryConfig()
+    """A mapping, or `never`: one attempt, whatever the job says."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the queue's own module; checked by the module."""
+
+
+class QueueConfig(Section):
+    """Who serves a queue, and how fast."""
+
+    pool: str
+    """The pool whose processes serve it."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)]
+    """Slots: jobs at once in each process."""
+    lock: Seconds = 60.0
+    """How long a job stays ours without renewal; renewed at half of it. Defaults to 60s."""
+    stalls: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Times a job may stall (its worker died) before it fails. Defaults to 1."""
+    rate: Rate | None = None
+    """At most so many jobs started over the whole fleet, `100/1m`. Defaults to no limit."""
+    max_data: Bytes = 4_194_304
+    """The largest job data accepted; a larger job fails at once. Defaults to 4MB."""
+    keep: KeepConfig = KeepConfig()
+    on_unknown: UnknownConfig = UnknownConfig()
+    slo: SloConfig = SloConfig()
+    scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
+    task: TaskConfig
+
+
+class FleetConfig(Section):
+    """All of fleet.yaml."""
+
+    redis: RedisConfig = RedisConfig()
+    http: HttpConfig = HttpConfig()
+    log: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()
+    pools: dict[str, PoolConfig]
+    queues: dict[str, QueueConfig]

@@ -1,0 +1,59 @@
+"""How one execution of a job ends. Decided above (runtime), carried out here (backend.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The work is done: moveToFinished, target `completed`."""
+
+    result: Any
+    """Any JSON value; stored as BullMQ's `returnvalue`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The job is over and failed: moveToFinished, target `failed`."""
+
+    reason: str
+    error: str
+    """The exception's class or another short, bounded name: safe as a metric label."""
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """This attempt failed, another follows: moveToDelayed after `delay_ms`, retryJob when that is 0."""
+
+    reason: str
+    error: str
+    delay_ms: int
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delayed:
+    """Run again after `delay_ms`, the attempt not spent: moveToDelayed with skipAttempt."""
+
+    delay_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedBack:
+    """Interrupted, not failed: the front of `wait`, with attempt and start count unspent."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The lock is no longer ours: write nothing, someone else has the job."""
+
+    reason: str
+
+
+Ending: TypeAlias = Completed | Failed | Retry | Delayed | HandedBack | Lost

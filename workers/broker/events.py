@@ -1,0 +1,160 @@
+"""What happens to jobs and workers, as values. Listeners are guarded: telemetry can't break a job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something happened to one job."""
+
+    queue: str
+    job_id: str
+    job_name: str
+    task_type: str
+    """`data.type` if it is a known type, else "unknown": bounded, safe as a metric label."""
+    attempt: int
+    """1 for the first attempt."""
+    trace_id: str = ""
+    """32 hex digits, or empty without a trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobActive(JobEvent):
+    """A slot took the job."""
+
+    wait_s: float
+    """Seconds since the job was due (its timestamp plus its delay)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCompleted(JobEvent):
+    """Redis has the result."""
+
+    duration_s: float
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(JobEvent):
+    """Redis has the failure and no attempt follows."""
+
+    duration_s: float
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetrying(JobEvent):
+    """The attempt failed; the next follows after `delay_s` seconds."""
+
+    duration_s: float
+    reason: str
+    error: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDelayed(JobEvent):
+    """The job asked to run later; its attempt is kept."""
+
+    duration_s: float
+    reason: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHandedBack(JobEvent):
+    """The job went back to the front of `wait`, nothing spent."""
+
+    duration_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLost(JobEvent):
+    """The job's lock is no longer ours; nothing was written."""
+
+    duration_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStalled:
+    """A worker somewhere let this job's lock expire; BullMQ put it back."""
+
+    queue: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """A queue's worker changed its state in this process."""
+
+    queue: str
+    state: Literal["starting", "running", "draining", "closed"]
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerError:
+    """Something went wrong that belongs to no job, or could not be written for one."""
+
+    queue: str
+    where: str
+    """A short, bounded name: fetch, wait, finish, renew, stalled-check, scheduler, …"""
+    error: BaseException
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionChanged:
+    """The connection to Redis was lost or came back."""
+
+    queue: str
+    up: bool
+    detail: str
+
+
+Event: TypeAlias = (
+    JobActive
+    | JobCompleted
+    | JobFailed
+    | JobRetrying
+    | JobDelayed
+    | JobHandedBack
+    | JobLost
+    | JobStalled
+    | WorkerState
+    | WorkerError
+    | ConnectionChanged
+)
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class Emitter:
+    """Passes each event to every listener; a listener that raises is logged and counted, never felt."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self.failures = 0
+        """Exceptions that listeners have raised so far."""
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a synchronous listener; the returned function removes it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def __call__(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                self.failures += 1
+                log.exception("an event listener failed on %s", type(event).__name__)

@@ -1,0 +1,28 @@
+"""All that a queue module may import besides `tasks` and the clients: plain types, no I/O."""
+
+from __future__ import annotations
+
+from workers.contract.context import JobContext, StopRequest
+from workers.contract.errors import JobError, PermanentError, TransientError
+from workers.contract.module import Processor, QueueModule, Services, Verdict, retry_all
+from workers.contract.outcomes import Cancel, HandBack, Outcome, Snooze
+from workers.contract.service import Health, Service
+
+__all__ = [
+    "Cancel",
+    "HandBack",
+    "Health",
+    "JobContext",
+    "JobError",
+    "Outcome",
+    "PermanentError",
+    "Processor",
+    "QueueModule",
+    "Service",
+    "Services",
+    "Snooze",
+    "StopRequest",
+    "TransientError",
+    "Verdict",
+    "retry_all",
+]
