@@ -29,8 +29,8 @@ class JobEvent:
 class JobActive(JobEvent):
     """A slot took the job."""
 
-    wait_s: float
-    """Seconds since the job was due (its timestamp plus its delay)."""
+    wait_s: float | None
+    """Seconds since the job was due (its timestamp plus its delay); None after its first start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +123,7 @@ class ConnectionChanged:
 
 
 Event: TypeAlias = (
-    JobActive
-    | JobCompleted
-    | JobFailed
-    | JobRetrying
-    | JobDelayed
-    | JobHandedBack
-    | JobLost
+    JobEvent  # and its subclasses, one for the start and one for each ending
     | JobStalled
     | WorkerState
     | WorkerError

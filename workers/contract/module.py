@@ -14,7 +14,7 @@ from workers.contract.context import JobContext
 from workers.contract.outcomes import Outcome
 
 T = TypeVar("T", bound=Task)
-O = TypeVar("O", bound=BaseModel)
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
 T_contra = TypeVar("T_contra", bound=Task, contravariant=True)
 
 
@@ -48,16 +48,16 @@ class Processor(Protocol[T_contra]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueueModule(Generic[T, O]):
+class QueueModule(Generic[T, OptionsT]):
     """Code here, numbers in YAML."""
 
     task: type[T]
     """The task model; its `type` literal names the module."""
 
-    options: type[O]
+    options: type[OptionsT]
     """The pydantic model of the entry's `task.options`."""
 
-    open: Callable[[Services, O], AbstractAsyncContextManager[Processor[T]]]
+    open: Callable[[Services, OptionsT], AbstractAsyncContextManager[Processor[T]]]
     """Entered once a process: whatever it opens has an owner, a beginning and an end."""
 
     classify: Callable[[Exception], Verdict] = retry_all

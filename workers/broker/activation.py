@@ -1,0 +1,107 @@
+"""One job as it was fetched: BullMQ's hash, read tolerantly, because a bad row must fail with its real reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """A job that became active under our lock.
+
+    Times are milliseconds since the epoch, as BullMQ stores them.
+    """
+
+    queue: str
+    id: str
+    token: str
+    """The lock token; it belongs to the slot."""
+    name: str = ""
+    data: Any = None
+    opts: Mapping[str, Any] = field(default_factory=dict)
+    data_bytes: int = 0
+    attempts_made: int = 0
+    fence: int = 1
+    """BullMQ's `ats`."""
+    stalls: int = 0
+    timestamp: int = 0
+    processed_on: int = 0
+    priority: int = 0
+    stack: tuple[str, ...] = ()
+    deferred_failure: str | None = None
+    """Set by BullMQ when the job must fail without running: it stalled too often, or a child failed."""
+    defects: tuple[str, ...] = ()
+    """What of the row could not be read; the job fails with these words."""
+    raw: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def type(self) -> str:
+        """`data.type`, or empty where there is none."""
+        value = self.data.get("type") if isinstance(self.data, dict) else None
+        return value if isinstance(value, str) else ""
+
+    @property
+    def scheduler(self) -> str | None:
+        """The id of the job scheduler that made this job."""
+        return self.raw.get("rjk") or None
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds between being due and being started; None after the first start, where BullMQ keeps no due time."""
+        if self.fence > 1 or self.attempts_made or self.stalls:
+            return None
+        delay = self.opts.get("delay")
+        due = self.timestamp + (delay if isinstance(delay, int | float) and math.isfinite(delay) else 0)
+        return max(0.0, (self.processed_on - due) / 1000)
+
+
+def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], token: str) -> Activation:
+    """Read the reply of HGETALL. Never raises: what can't be read is listed in `defects`."""
+    row = dict(flat) if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=False))
+    defects: list[str] = []
+    text = row.get("data", "")
+    opts = _json(row.get("opts", "{}"), "opts", defects)
+    if not isinstance(opts, dict):
+        defects.append(f"opts: expected an object, found {type(opts).__name__}")
+        opts = {}
+    stack = _json(row.get("stacktrace", "[]"), "stacktrace", [])
+    return Activation(
+        queue=queue,
+        id=job_id,
+        token=token,
+        name=row.get("name", ""),
+        data=_json(text, "data", defects),
+        opts=opts,
+        data_bytes=len(text.encode("utf-8", "surrogatepass")),
+        attempts_made=_int(row.get("atm") or row.get("attemptsMade")),
+        fence=_int(row.get("ats"), 1),
+        stalls=_int(row.get("stc")),
+        timestamp=_int(row.get("timestamp")),
+        processed_on=_int(row.get("processedOn")),
+        priority=_int(row.get("priority")),
+        stack=tuple(s for s in stack if isinstance(s, str)) if isinstance(stack, list) else (),
+        deferred_failure=row.get("defa") or None,
+        defects=tuple(defects),
+        raw=row,
+    )
+
+
+def _int(text: str | None, default: int = 0) -> int:
+    try:
+        return int(float(text)) if text else default
+    except (ValueError, OverflowError):
+        return default
+
+
+def _json(text: str, name: str, defects: list[str]) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        defects.append(f"{name}: nested too deeply")
+    except ValueError as error:
+        defects.append(f"{name}: not JSON ({error})")
+    return None

@@ -1,0 +1,65 @@
+"""One held job, seen from its execution: what it may tell BullMQ, and whether the host wants the slot back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workers.broker.activation import Activation
+from workers.broker.backend import MAX_REASON, FleetBackend
+from workers.broker.result import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """The worker wants the slot back."""
+
+    kind: Literal["drain", "lock_lost"]
+    reason: str
+    by: float
+    """Monotonic seconds until which the execution may still end by itself."""
+
+
+class Hold:
+    """Given to the execution together with its activation."""
+
+    def __init__(
+        self, job: Activation, backend: FleetBackend, on_error: Callable[[BaseException, str, str], None]
+    ) -> None:
+        self.job = job
+        self._backend = backend
+        self._on_error = on_error
+        self.interrupt: Interrupt | None = None
+        self.interrupted = asyncio.Event()
+        """Set with each (new) interrupt; whoever waits on it clears it."""
+
+    def ask_back(self, interrupt: Interrupt) -> None:
+        """Interrupt the execution. A lost lock outranks a drain; a nearer `by` replaces a later one."""
+        if self.interrupt is not None and self.interrupt.kind == "lock_lost":
+            return
+        self.interrupt = interrupt
+        self.interrupted.set()
+
+    async def progress(self, value: int | float | dict[str, Any]) -> None:
+        """BullMQ's updateProgress. A Redis that is away is reported, not felt: running jobs run on.
+
+        Raises:
+            ValueError, TypeError: the value is not JSON.
+        """
+        json.dumps(value, allow_nan=False)  # before it is sent: the script is the wrong place to find out
+        try:
+            await self._backend.updateProgress(self.job.id, value)
+        except Exception as error:
+            self._on_error(error, "progress", self.job.id)
+
+    async def log(self, line: str) -> None:
+        """BullMQ's addLog, with the job's own `keepLogs`; like `progress` where Redis is away."""
+        keep = self.job.opts.get("kl")
+        keep_logs = keep if isinstance(keep, int) and keep > 0 else 0
+        try:
+            await self._backend.addLog(self.job.id, clean(line, MAX_REASON), keep_logs)
+        except Exception as error:
+            self._on_error(error, "log", self.job.id)

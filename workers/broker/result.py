@@ -1,0 +1,51 @@
+"""A processor's result as BullMQ stores it. A result that can't be stored never turns success into failure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def dump(value: Any) -> tuple[str, str | None]:
+    """The text for `returnvalue`, and what was wrong with the value, if anything.
+
+    As in Node, NaN and infinities become null. What JSON can't carry at all (a set, bytes, a cycle) is replaced
+    by a placeholder that says so.
+    """
+    try:
+        return _text(value), None
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = error
+    try:
+        return _text(_finite(value, ())), None
+    except (TypeError, ValueError, RecursionError):
+        note = f"result of type {type(value).__name__} is not JSON: {problem}"[:500]
+        return json.dumps({"unserialisable": note}), note
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates: JSON can carry them only escaped
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+def _finite(value: Any, above: tuple[int, ...]) -> Any:
+    if id(value) in above:
+        raise ValueError("circular reference")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item, (*above, id(value))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item, (*above, id(value))) for item in value]
+    return value
+
+
+def clean(text: str, limit: int) -> str:
+    """Text of ours or of an exception that Redis and Node can hold: no lone surrogates, at most `limit` characters."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"

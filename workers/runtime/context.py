@@ -1,0 +1,45 @@
+"""The host's side of JobContext for processors that run on the event loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.broker.hold import Hold
+from workers.contract import StopRequest
+
+
+class HostContext:
+    """One run of one job; implements workers.contract.JobContext."""
+
+    def __init__(self, hold: Hold, deadline: float) -> None:
+        self._hold = hold
+        self._deadline = deadline
+
+    @property
+    def job_id(self) -> str:
+        return self._hold.job.id
+
+    @property
+    def attempt(self) -> int:
+        return self._hold.job.attempts_made + 1
+
+    @property
+    def fence(self) -> int:
+        return self._hold.job.fence
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @property
+    def stop(self) -> StopRequest | None:
+        interrupt = self._hold.interrupt
+        if interrupt is None:
+            return None
+        return StopRequest(kind=interrupt.kind, reason=interrupt.reason, by=min(interrupt.by, self._deadline))
+
+    async def progress(self, value: int | float | dict[str, Any]) -> None:
+        await self._hold.progress(value)
+
+    async def log(self, line: str) -> None:
+        await self._hold.log(line)

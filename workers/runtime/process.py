@@ -1,0 +1,190 @@
+"""The queues of one process: waits for Redis, opens the modules, runs the workers, drains them. A Service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from workers.broker.doorman import backoff_s
+from workers.broker.preflight import ServerRefusedError
+from workers.broker.worker import FleetWorker
+
+log = logging.getLogger(__name__)
+
+OpenQueue: TypeAlias = Callable[[AsyncExitStack], Awaitable[FleetWorker]]
+
+#: How long closing the modules' connections may take once the workers have drained, seconds.
+CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One thing to know about the process; `name` is redis, or a queue's."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class FleetProcess:
+    """Runs the workers of its queues from `start` to `stop`.
+
+    Args:
+        name: shown by Node's getWorkers and in logs.
+        examine: looks at Redis; raises ServerRefusedError where we must not work on it, others to try again.
+        queues: opens one queue's module on the given stack and builds its worker.
+        close: ends what was opened for `examine`.
+        redis: the server's address, safe to show.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        examine: Callable[[], Awaitable[object]],
+        queues: Mapping[str, OpenQueue],
+        close: Callable[[], Awaitable[None]],
+        redis: str,
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.served = tuple(queues)
+        self.skipped = dict(skipped or {})
+        """Queues of the configuration that are not served here, and why."""
+        self.drained = True
+        """After `stop`: whether every job was finished or handed back."""
+        self._examine = examine
+        self._queues = queues
+        self._close = close
+        self._address = redis
+        self._workers: dict[str, FleetWorker] = {}
+        self._redis_state = State("redis", False, "not asked yet")
+        self._main: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._by = float("inf")
+
+    async def start(self) -> None:
+        """Begin; returns at once. Redis need not be there yet: `ready` tells when jobs are taken."""
+        if self._main is not None or self._stop.is_set():
+            raise RuntimeError(f"process {self.name} was started or stopped before")
+        self._main = asyncio.create_task(self._run())
+
+    async def wait(self) -> None:
+        """Return after `stop`.
+
+        Raises:
+            ServerRefusedError: the server must not be used as it is.
+            Exception: a module could not be opened, or a worker died by itself.
+        """
+        if self._main is not None:
+            await asyncio.wait({self._main})
+            if not self._main.cancelled() and (error := self._main.exception()):
+                raise error
+
+    async def stop(self, *, by: float) -> None:
+        """Drain by `by` (monotonic seconds). A second call with a nearer `by` hurries the first."""
+        self._by = min(self._by, by)
+        first = not self._stop.is_set()
+        self._stop.set()
+        if self._main is None:
+            return
+        if not first:
+            await asyncio.gather(*(w.stop(by=self._by - CLOSE_S) for w in self._workers.values()))
+        await asyncio.wait({self._main}, timeout=max(0.0, by - time.monotonic()))
+        if not self._main.done():
+            self.drained = False
+            self._main.cancel()
+            await asyncio.wait({self._main}, timeout=1.0)
+
+    @property
+    def ready(self) -> bool:
+        """Jobs of all queues are taken."""
+        return not self._stop.is_set() and all(state.ok for state in self.states())
+
+    @property
+    def started(self) -> bool:
+        """Every worker was opened; stays true."""
+        return len(self._workers) == len(self._queues)
+
+    def states(self) -> list[State]:
+        """Redis, then each queue. No I/O."""
+        if self._stop.is_set():
+            return [State("draining", False, "shutting down"), *self._queue_states()]
+        return [self._redis(), *self._queue_states()]
+
+    def health(self) -> State:
+        """All of `states` in one line."""
+        bad = [f"{s.name}: {s.detail}" for s in self.states() if not s.ok]
+        return State(self.name, not bad, "; ".join(bad) or f"serving {', '.join(self.served)}")
+
+    def _redis(self) -> State:
+        if all(worker.is_up for worker in self._workers.values()):
+            return self._redis_state
+        return State("redis", False, f"{self._address} does not answer")
+
+    def _queue_states(self) -> list[State]:
+        states = []
+        for queue in self._queues:
+            health = self._workers[queue].health() if queue in self._workers else None
+            states.append(State(queue, health is not None and health.ok, health.detail if health else "not open yet"))
+        return states
+
+    async def _run(self) -> None:
+        try:
+            if await self._reach_redis():
+                async with AsyncExitStack() as stack:
+                    await self._serve(stack)
+        finally:
+            await asyncio.wait_for(self._close(), CLOSE_S)
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        for queue, open_queue in self._queues.items():
+            self._workers[queue] = await open_queue(stack)
+        for worker in self._workers.values():
+            await worker.start()
+        log.info("serving %s", ", ".join(self.served) or "no queue")
+        stopping = asyncio.create_task(self._stop.wait())
+        lives = [asyncio.create_task(worker.wait()) for worker in self._workers.values()]
+        try:
+            await asyncio.wait({stopping, *lives}, return_when=asyncio.FIRST_COMPLETED)
+            died = [life for life in lives if life.done()]
+        finally:
+            for task in (stopping, *lives):
+                task.cancel()
+        if died and not self._stop.is_set():
+            self._by = time.monotonic() + 10.0
+        await asyncio.gather(*(worker.stop(by=self._by - CLOSE_S) for worker in self._workers.values()))
+        self.drained = all(worker.drained for worker in self._workers.values())
+        for life in died:
+            life.result()
+
+    async def _reach_redis(self) -> bool:
+        """Try until Redis answers; False when stopped before."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                await self._examine()
+            except ServerRefusedError:
+                raise
+            except Exception as error:
+                failures += 1
+                wait = backoff_s(failures)
+                detail = f"{self._address} does not answer ({error or type(error).__name__})"
+                self._redis_state = State("redis", False, detail)
+                log.warning("%s; trying again in %.1f s (redis.url)", detail, wait)
+                await self._pause(wait)
+            else:
+                self._redis_state = State("redis", True, self._address)
+                return True
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,130 @@
+"""From a failure to an ending: does another attempt follow, and when? Pure.
+
+The job's own options beat the queue's settings, which fill what is missing; `over_job` turns that round per key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from workers.broker.endings import Failed, Retry
+from workers.contract import JobError, PermanentError, TransientError, Verdict
+
+#: The longest wait between attempts, ms: a year. BullMQ's delayed scores lose their order far above it.
+MAX_DELAY_MS = 365 * 86_400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """The queue's settings."""
+
+    attempts: int = 1
+    """Attempts in all, the first included."""
+    delay_s: float = 0.0
+    factor: float = 1.0
+    """The wait before attempt n + 1 is delay_s · factor^(n-1)."""
+    max_s: float | None = None
+    jitter: float = 0.0
+    """Share of the wait that is drawn at random, 0..1."""
+    over_job: frozenset[str] = frozenset()
+    """Of "attempts" and "backoff": what wins over the job's own options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """What applies to one job."""
+
+    delay_ms: float
+    factor: float = 1.0
+    max_ms: float = MAX_DELAY_MS
+    jitter: float = 0.0
+
+    def wait_ms(self, failures: int, draw: float) -> int:
+        """The wait after so many failures; `draw` is a random number in [0, 1).
+
+        BullMQ's rule (backoffs.ts): fixed: delay; exponential: 2^(failures-1) · delay; with jitter that share of it
+        is drawn.
+        """
+        exponent = min(max(failures - 1, 0), 1000)
+        try:
+            top = self.delay_ms * self.factor**exponent
+        except OverflowError:
+            top = self.max_ms
+        top = max(0.0, min(top, self.max_ms, MAX_DELAY_MS))
+        return round(top * (1 - self.jitter) + top * self.jitter * draw)
+
+
+def attempts_allowed(opts: Mapping[str, Any], policy: RetryPolicy) -> int:
+    """How many attempts the job has in all."""
+    own = opts.get("attempts")
+    if "attempts" in policy.over_job or not _is_number(own) or own < 1:
+        return policy.attempts
+    return int(own)
+
+
+def backoff(opts: Mapping[str, Any], policy: RetryPolicy) -> Backoff:
+    """The job's back-off; a kind that we don't know or that lacks its delay is replaced by the queue's."""
+    ours = Backoff(
+        delay_ms=policy.delay_s * 1000,
+        factor=policy.factor,
+        max_ms=policy.max_s * 1000 if policy.max_s is not None else MAX_DELAY_MS,
+        jitter=policy.jitter,
+    )
+    if "backoff" in policy.over_job:
+        return ours
+    return _jobs_own(opts.get("backoff")) or ours
+
+
+def _jobs_own(value: Any) -> Backoff | None:
+    if _is_number(value):
+        return Backoff(delay_ms=max(0.0, float(value)))
+    if not isinstance(value, Mapping):
+        return None
+    settings = value.get("settings")  # the oldest producers nest the delay
+    delay = value.get("delay", settings.get("delay") if isinstance(settings, Mapping) else None)
+    factor = {"fixed": 1.0, "exponential": 2.0}.get(str(value.get("type")))
+    if factor is None or not _is_number(delay) or delay < 0:
+        return None
+    jitter = value.get("jitter")
+    share = float(jitter) if _is_number(jitter) and 0 <= jitter <= 1 else 0.0
+    return Backoff(delay_ms=float(delay), factor=factor, jitter=share)
+
+
+def verdict_of(error: BaseException, classified: Verdict) -> Verdict:
+    """A JobError speaks for itself; for any other failure the module's classification holds."""
+    match error:
+        case PermanentError():
+            return Verdict(retry=False)
+        case TransientError():
+            return Verdict(retry=True, retry_after_s=error.retry_after_s)
+        case JobError():
+            return Verdict(retry=True)
+    return classified
+
+
+def after_failure(
+    *,
+    reason: str,
+    error: str,
+    stack: str,
+    verdict: Verdict,
+    attempts_made: int,
+    opts: Mapping[str, Any],
+    policy: RetryPolicy,
+    draw: float,
+) -> Failed | Retry:
+    """Decide. `attempts_made` does not count the attempt that has just failed; `draw` is random in [0, 1)."""
+    failures = attempts_made + 1
+    if not verdict.retry or failures >= attempts_allowed(opts, policy):
+        return Failed(reason=reason, error=error, stack=stack)
+    wait = backoff(opts, policy).wait_ms(failures, draw)
+    if verdict.retry_after_s is not None and math.isfinite(verdict.retry_after_s):
+        wait = max(wait, min(round(verdict.retry_after_s * 1000), MAX_DELAY_MS))
+    return Retry(reason=reason, error=error, stack=stack, delay_ms=wait)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

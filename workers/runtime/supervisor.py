@@ -1,0 +1,253 @@
+"""Keeps the processes of the pools running: spawns, watches, restarts with backoff, forwards the drain. A Service.
+
+Each child is a fresh interpreter (no fork of a running loop) that reads what to do from its standard input and beats
+on a pipe. The end of its standard input means that the supervisor is gone: the child drains then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from workers.runtime import beat
+from workers.runtime.beat import Beat
+from workers.runtime.process import State
+
+log = logging.getLogger(__name__)
+
+#: A child's exit code for "started in vain, the operator must act" (sysexits.h, EX_CONFIG): not restarted.
+EXIT_REFUSED = 78
+#: Waits before a restart, seconds: the first and the longest; a child that lived for CALM_S starts over at the first.
+RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
+#: A beat older than this counts as silence, seconds.
+SILENT_S = 10.0
+#: How long after its own deadline a child may need to be gone, seconds; then it is killed.
+KILL_SLACK_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec:
+    """How to start one process.
+
+    Args:
+        name: pool and number, `communication-0`.
+        argv: the command; `{beat_fd}` in it becomes the number of the beat pipe's descriptor.
+        stdin: what it reads first; its standard input then stays open as a sign of life.
+        grace_s: what it is given to drain.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stdin: bytes
+    grace_s: float
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class RefusedToStartError(Exception):
+    """A process refused to start for a reason that a restart can't mend; its own message was logged."""
+
+
+def restart_delay_s(deaths: int) -> float:
+    """The wait before the restart after so many early deaths in a row: doubling, at most 30 s."""
+    return float(min(RESTART_MAX_S, RESTART_FIRST_S * 2.0 ** min(max(deaths - 1, 0), 16)))
+
+
+def death_notice(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+class _Child:
+    """One process and its successors."""
+
+    def __init__(self, spec: ChildSpec, on_death: Callable[[int], None]) -> None:
+        self.spec = spec
+        self._on_death = on_death
+        self.process: asyncio.subprocess.Process | None = None
+        self.beat: Beat | None = None
+        self.beat_at = 0.0
+        self.restarts = 0
+        self.code: int | None = None
+        self._stopping = asyncio.Event()
+        self._deaths = 0
+
+    async def run(self) -> None:
+        """Start, watch, restart; returns when stopped, raises RefusedToStartError."""
+        while not self._stopping.is_set():
+            born = time.monotonic()
+            try:
+                self.code = await self._live()
+            except OSError as error:
+                log.error("process %s can't be started: %s", self.spec.name, error)
+                self.code = EXIT_REFUSED
+            if self.code == EXIT_REFUSED:
+                raise RefusedToStartError(f"process {self.spec.name} refused to start")
+            if self._stopping.is_set():
+                return
+            self._deaths = 1 if time.monotonic() - born >= CALM_S else self._deaths + 1
+            delay = restart_delay_s(self._deaths)
+            notice = death_notice(self.code)
+            log.error("process %s died (%s); restarting it in %.1f s", self.spec.name, notice, delay)
+            self.restarts += 1
+            await self._pause(delay)
+
+    async def _live(self) -> int:
+        read_fd, write_fd = os.pipe()
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *(part.replace("{beat_fd}", str(write_fd)) for part in self.spec.argv),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(write_fd,),
+                env={**os.environ, **self.spec.env},
+                start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which forwards a drain
+            )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        pid = self.process.pid
+        ears = asyncio.create_task(self._listen(read_fd))
+        try:
+            await self._brief(self.process)
+            if self._stopping.is_set():  # stopped while it was being born
+                self.signal(signal.SIGTERM)
+            return await self.process.wait()
+        finally:
+            ears.cancel()
+            await asyncio.wait({ears})
+            self.beat = None
+            self.process = None
+            self._on_death(pid)
+
+    async def _brief(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None:
+            return
+        try:
+            process.stdin.write(self.spec.stdin)
+            await process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it died at once; its exit code says more
+
+    async def _listen(self, fd: int) -> None:
+        reader = asyncio.StreamReader(limit=beat.MAX_LINE)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(fd, "rb", 0))
+        try:
+            while line := await reader.readline():
+                heard = beat.read(line)
+                if heard is not None:
+                    self.beat, self.beat_at = heard, time.monotonic()
+        except ValueError:
+            log.error("process %s beats with lines that are too long", self.spec.name)
+        finally:
+            transport.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the process, if there is one."""
+        if self.process is not None and self.process.returncode is None:
+            try:
+                self.process.send_signal(number)
+            except ProcessLookupError:
+                return
+
+    def stop(self) -> None:
+        """Drain; and no restart."""
+        self._stopping.set()
+        self.signal(signal.SIGTERM)
+
+    def states(self) -> list[State]:
+        """What is known about it."""
+        name = self.spec.name
+        if self.process is None:
+            why = f"died ({death_notice(self.code)}), restarting" if self.code is not None else "not started"
+            return [State(name, False, why)]
+        silent = time.monotonic() - self.beat_at
+        if self.beat is None:
+            return [State(name, False, "starting")]
+        if silent > SILENT_S:
+            return [State(name, False, f"silent for {silent:.0f} s")]
+        return [State(f"{name}.{s.name}", s.ok, s.detail) for s in self.beat.states]
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+class Supervisor:
+    """Runs a child for each spec.
+
+    Args:
+        on_death: told the pid of each process that ended.
+    """
+
+    name = "supervisor"
+
+    def __init__(self, specs: Sequence[ChildSpec], on_death: Callable[[int], None] = lambda pid: None) -> None:
+        self._children = [_Child(spec, on_death) for spec in specs]
+        self._runs: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self.drained = True
+        """After `stop`: whether every process drained (exit code 0)."""
+
+    async def start(self) -> None:
+        """Start the processes; `ready` tells when all of them work."""
+        if self._runs or self._stopping:
+            raise RuntimeError("the supervisor was started or stopped before")
+        self._runs = [asyncio.create_task(child.run()) for child in self._children]
+
+    async def wait(self) -> None:
+        """Return after `stop`; raise RefusedToStartError when a process can't be kept running."""
+        if self._runs:
+            await asyncio.wait(self._runs, return_when=asyncio.FIRST_EXCEPTION)
+            for run in self._runs:
+                if run.done() and not run.cancelled() and (error := run.exception()):
+                    raise error
+
+    async def stop(self, *, by: float) -> None:
+        """SIGTERM to all, SIGKILL to those that are not gone by `by` (monotonic seconds). Again: SIGTERM again,
+        which makes them hand back at once.
+        """
+        self._stopping = True
+        for child in self._children:
+            child.stop()
+        if not self._runs:
+            return
+        _, late = await asyncio.wait(self._runs, timeout=max(0.0, by + KILL_SLACK_S - time.monotonic()))
+        if late:
+            self.drained = False
+            for child in self._children:
+                child.signal(signal.SIGKILL)
+            await asyncio.wait(self._runs, timeout=5.0)
+        self.drained = self.drained and all(child.code in (0, None) for child in self._children)
+
+    @property
+    def started(self) -> bool:
+        """Every process has opened its queues once."""
+        return all(child.restarts > 0 or (child.beat is not None and child.beat.started) for child in self._children)
+
+    @property
+    def ready(self) -> bool:
+        """Every process takes jobs."""
+        return not self._stopping and all(state.ok for state in self.states())
+
+    def states(self) -> list[State]:
+        """What is known about each process. No I/O."""
+        return [state for child in self._children for state in child.states()]
+
+    def health(self) -> State:
+        """All of `states` in one line."""
+        bad = [f"{s.name}: {s.detail}" for s in self.states() if not s.ok]
+        return State(self.name, not bad, "; ".join(bad) or f"{len(self._children)} processes work")
