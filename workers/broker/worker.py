@@ -244,33 +244,35 @@ class FleetWorker(Worker):  # type: ignore[misc]
     async def _finish(self, job: Activation, ending: Ending) -> tuple[Ending, Fetched]:
         """Write the ending, through lost connections, until Redis agrees or says that the job is no longer ours."""
         failures = 0
-        unsure = False
+        doubt: Exception | None = None  # what left us unsure whether the script ran
         while True:
             try:
-                if not unsure:
+                if doubt is None:
                     return ending, await self.backend.finish(job, ending, fetch_next=not self.closing)
                 settled = await settle(self.backend, job, ending)
                 self._up()
                 if settled.applied:
                     return ending, Fetched(activation=settled.next_job)
                 if not settled.ours:
-                    return Lost(reason="the connection was lost, and the job's lock with it"), Fetched()
-                unsure = False
+                    return Lost(reason=f"its lock was lost ({doubt})"), Fetched()
+                if script_failed(doubt):
+                    ending = self._instead(ending, doubt)
+                doubt = None
             except RefusedError as error:
                 if error.lost is not None:
                     return Lost(reason=error.lost), Fetched()
-                ending = self._instead(job, ending, error)
-            except Exception as error:
-                if script_failed(error):
-                    ending = self._instead(job, ending, error)
-                    continue
-                failures, unsure = failures + 1, True
                 self._error(error, "finish", job.id)
-                await asyncio.sleep(backoff_s(failures))
+                ending = self._instead(ending, error)
+            except Exception as error:
+                doubt = error
+                self._error(error, "finish", job.id)
+                if not script_failed(error):
+                    failures += 1
+                    await asyncio.sleep(backoff_s(failures))
 
-    def _instead(self, job: Activation, ending: Ending, error: Exception) -> Ending:
-        """A script will never take this ending (a corrupt row, pending children): say so in the job, else let go."""
-        self._error(error, "finish", job.id)
+    @staticmethod
+    def _instead(ending: Ending, error: Exception) -> Ending:
+        """The scripts will never take this ending (a corrupt row, pending children): say so in the job, else let go."""
         if isinstance(ending, Failed):
             return Lost(reason=f"its failure could not be written: {error}")
         return Failed(reason=f"could not be ended as {type(ending).__name__.lower()}: {error}", error="Refused")
