@@ -1,0 +1,18 @@
+"""The `fleet` command. One file a command group; this one puts them together."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script."""
+    from workers.cli.ownership import strangers
+
+    # Before anything else of ours is imported: what is imported must be ours.
+    if message := strangers():
+        print(message, file=sys.stderr)
+        raise SystemExit(1)
+    from workers.cli.commands import app
+
+    app()

@@ -1,0 +1,60 @@
+"""`fleet pool-process`: one child of the supervisor. Not for people; `fleet run` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import typer
+
+from workers.broker.preflight import ServerRefusedError
+from workers.cli.shutdown import run_until_signal
+from workers.fleet import PoolBrief, serve_pool
+from workers.runtime import beat
+from workers.runtime.supervisor import EXIT_REFUSED
+
+log = logging.getLogger(__name__)
+
+#: The exit code when a job could be neither finished nor handed back.
+EXIT_NOT_DRAINED = 1
+
+
+def pool_process(beat_fd: int = typer.Argument(help="Descriptor of the pipe to the supervisor.")) -> None:
+    """Serve the queues named on standard input until it closes or a signal comes."""
+    brief = PoolBrief.model_validate_json(sys.stdin.buffer.readline())
+    raise typer.Exit(asyncio.run(_serve(brief, beat_fd)))
+
+
+async def _serve(brief: PoolBrief, beat_fd: int) -> int:
+    pools = {brief.config.queues[queue].pool for queue in brief.queues}
+    grace_s = max(brief.config.pools[pool].grace for pool in pools)
+    async with serve_pool(brief) as process:
+        beats = asyncio.create_task(
+            beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states)
+        )
+        orphan = asyncio.create_task(_drain_when_orphaned())
+        try:
+            await run_until_signal(process, grace_s)
+        except ServerRefusedError as error:
+            log.error("%s", error)
+            return EXIT_REFUSED
+        finally:
+            beats.cancel()
+            orphan.cancel()
+        return 0 if process.drained else EXIT_NOT_DRAINED
+
+
+async def _drain_when_orphaned() -> None:
+    """The supervisor holds our standard input open; its end means that the supervisor is gone."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
+    try:
+        await reader.read()
+        log.warning("the supervisor is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        transport.close()

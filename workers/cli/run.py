@@ -1,0 +1,90 @@
+"""`fleet run`: serve the queues, in production form."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.errors import ConfigError
+from config.loader import LoadedConfig, load
+from config.schema import FleetConfig
+from workers.broker.preflight import ServerRefusedError
+from workers.cli.options import ConfigOption, OverlayOption, SetOption
+from workers.cli.shutdown import run_until_signal
+from workers.dev import DevError
+from workers.dev.embedded import EmbeddedValkey
+from workers.fleet import Fleet, SelectionError, build_fleet, build_process, check_options
+from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
+
+log = logging.getLogger(__name__)
+
+EXIT_USAGE = 2
+
+
+def run(
+    config: ConfigOption,
+    overlay: OverlayOption = [],  # noqa: B006 - typer makes a new list each time
+    set_: SetOption = [],  # noqa: B006
+    queues: Annotated[
+        str | None, typer.Option("--queues", "-q", help="Serve these queues alone: `email-send,sms-message`.")
+    ] = None,
+    pool: Annotated[
+        list[str] | None, typer.Option("--pool", "-p", help="Serve this pool's queues alone. May be repeated.")
+    ] = None,
+    single_process: Annotated[
+        bool, typer.Option("--single-process", help="All queues in this one process, without a supervisor.")
+    ] = False,
+) -> None:
+    """Serve the queues of the configuration until SIGTERM or Ctrl-C.
+
+    The exit code is 0 when every running job was finished or handed back, 1 when one could not be, 2 for a
+    configuration that can't be used, 78 for a Redis server that must not be used.
+    """
+    try:
+        loaded = load(config, overlays=overlay, overrides=set_)
+        if issues := check_options(loaded):
+            raise ConfigError(issues)
+        names = [name.strip() for name in queues.split(",") if name.strip()] if queues is not None else None
+        code = asyncio.run(_run(loaded, pool or None, names, single_process))
+    except (ConfigError, SelectionError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except DevError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(code)
+
+
+async def _run(loaded: LoadedConfig, pools: list[str] | None, queues: list[str] | None, single: bool) -> int:
+    config = loaded.config
+    server: EmbeddedValkey | None = None
+    if config.redis.url == "embedded":
+        server = EmbeddedValkey(Path(config.redis.data_dir))
+        await server.start()
+        config = config.model_copy(update={"redis": config.redis.model_copy(update={"url": server.url})})
+    try:
+        if single:
+            fleet = build_process(config, pools=pools, queues=queues)
+        else:
+            fleet = build_fleet(config, [sys.executable, "-m", "workers", "pool-process"], pools=pools, queues=queues)
+        return await _serve(fleet, config)
+    finally:
+        if server is not None:
+            await server.stop(by=asyncio.get_running_loop().time() + 10)
+
+
+async def _serve(fleet: Fleet, config: FleetConfig) -> int:
+    for queue, why in fleet.skipped.items():
+        log.warning("queue %s is %s", queue, why)
+    grace_s = max(config.pools[config.queues[queue].pool].grace for queue in fleet.served)
+    try:
+        await run_until_signal(fleet, grace_s)
+    except (ServerRefusedError, RefusedToStartError) as error:
+        log.error("%s", error)
+        return EXIT_REFUSED
+    return 0 if fleet.drained else 1

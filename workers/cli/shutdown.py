@@ -1,0 +1,74 @@
+"""SIGTERM and Ctrl-C as a drain: the first one drains within the grace, the next one hurries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+#: What a second signal still gives for handing jobs back, seconds.
+HURRY_S = 3.0
+
+
+class Stoppable(Protocol):
+    """A Service with a drain."""
+
+    async def start(self) -> None: ...
+    async def wait(self) -> None: ...
+    async def stop(self, *, by: float) -> None: ...
+
+
+class Signals:
+    """SIGTERM and SIGINT of this process, as calls.
+
+    Args:
+        on_first: called with the number of the first signal.
+        on_next: called with each later one.
+    """
+
+    def __init__(self, on_first: Callable[[signal.Signals], None], on_next: Callable[[], None]) -> None:
+        self._on_first = on_first
+        self._on_next = on_next
+        self._seen = False
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._take, number)
+
+    def _take(self, number: signal.Signals) -> None:
+        if self._seen:
+            self._on_next()
+        else:
+            self._seen = True
+            self._on_first(number)
+
+
+async def run_until_signal(service: Stoppable, grace_s: float) -> None:
+    """Start the service, wait for a signal or for its own end, drain it. Raises what ended it."""
+    asked = asyncio.Event()
+    drains: set[asyncio.Task[None]] = set()
+
+    def first(number: signal.Signals) -> None:
+        log.info("%s: draining, at most %.0f s", number.name, grace_s)
+        asked.set()
+
+    def hurry() -> None:
+        log.warning("asked again: handing running jobs back now")
+        drains.add(asyncio.create_task(service.stop(by=time.monotonic() + HURRY_S)))
+
+    Signals(first, hurry)
+    await service.start()
+    life = asyncio.create_task(service.wait())
+    asking = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({life, asking}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asking.cancel()
+    await service.stop(by=time.monotonic() + (grace_s if asked.is_set() else HURRY_S))
+    for drain in drains:
+        await drain
+    await life
