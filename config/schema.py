@@ -5,28 +5,50 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from config.units import Backoff, Bytes, Fraction, Keep, Rate, Seconds
+from config.quantities import unexpected
+from config.units import WHOLE, Backoff, Bytes, Fraction, Keep, Rate, Seconds
+
+#: What Node's queues need of a server's address; the rest of it is the client's to judge.
+REDIS_URL_PATTERN = r"^(?:embedded$|rediss?://.|unix://.)"
+
+
+def _redis_url(value: str) -> str:
+    if not re.match(REDIS_URL_PATTERN, value):
+        raise unexpected("`embedded` or a redis://, rediss:// or unix:// URL", value)
+    return value
+
+
+def _lock(value: float) -> float:
+    if value < 1:
+        raise unexpected("a duration of at least 1s, since the lock is renewed at half of it", value)
+    return value
 
 
 class Section(BaseModel):
     """A mapping in fleet.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Inputs may hold secrets; the loader names them with care, pydantic's own message would print them.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class RedisConfig(Section):
     """Where the queues live."""
 
-    url: str = "embedded"
+    url: Annotated[
+        str,
+        AfterValidator(_redis_url),
+        Field(json_schema_extra={"pattern": REDIS_URL_PATTERN}, repr=False),
+    ] = "embedded"
     """redis://, rediss:// or unix:// URL of the server that the Node stack uses, or `embedded` for a bundled
     Valkey. Defaults to embedded."""
-    prefix: str = "bull"
+    prefix: Annotated[str, Field(min_length=1)] = "bull"
     """BullMQ's key prefix; must equal the Node side's. Defaults to bull."""
-    data_dir: str = ".fleet"
+    data_dir: Annotated[str, Field(min_length=1)] = ".fleet"
     """Where the embedded server keeps its files. Defaults to .fleet in the working directory."""
     allow_eviction: bool = False
     """Start although the server may evict keys (maxmemory-policy is not noeviction). Jobs can vanish then.
@@ -40,19 +62,19 @@ class RedisConfig(Section):
 class HttpConfig(Section):
     """The server of /livez, /readyz, /startupz and /metrics."""
 
-    host: str = "127.0.0.1"
-    """Defaults to loopback; 0.0.0.0 in a container."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 9464
-    """0 takes any free port and logs it. Defaults to 9464."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address it listens on; 0.0.0.0 in a container. Defaults to 127.0.0.1, this machine alone."""
+    port: Annotated[int, Field(ge=0, le=65535), WHOLE] = 9464
+    """The TCP port it listens on; 0 takes any free one and logs it. Defaults to 9464."""
 
 
 class LogConfig(Section):
     """What goes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Defaults to info."""
+    """The least severe entry that is written. Defaults to info."""
     format: Literal["auto", "json", "pretty"] = "auto"
-    """auto: pretty on a terminal, else JSON lines. Defaults to auto."""
+    """json: one object a line. pretty: for people. auto: pretty on a terminal, else json. Defaults to auto."""
 
 
 class TracingConfig(Section):
@@ -68,7 +90,7 @@ class TracingConfig(Section):
 class PoolConfig(Section):
     """Queues served by one kind of process; in Kubernetes one Deployment."""
 
-    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    processes: Annotated[int, Field(ge=1, le=256), WHOLE] = 1
     """Processes of this pool that the supervisor keeps running. Defaults to 1."""
     grace: Seconds = 30.0
     """On SIGTERM, how long running jobs may go on before they are handed back. Defaults to 30s."""
@@ -96,37 +118,46 @@ class SloConfig(Section):
     """What this queue promises; alerts and dashboards are drawn from it."""
 
     p50: Seconds | None = None
+    """Time from being due to being done that half of the jobs keep. Defaults to no promise."""
     p95: Seconds | None = None
+    """The same for 95 of 100 jobs. Defaults to no promise."""
     p99: Seconds | None = None
-    """Seconds from being due to being done, for 50, 95 and 99 of 100 jobs."""
+    """The same for 99 of 100 jobs. Defaults to no promise."""
     errors: Fraction | None = None
-    """Share of jobs that may fail."""
+    """Share of jobs that may fail. Defaults to no promise."""
+    unit: Literal["job", "step"] = "job"
+    """What `throughput` and `peak` count: whole jobs, or the steps of a routine. Defaults to job."""
     throughput: Rate | None = None
-    """Target: jobs the queue must be able to do."""
+    """Target: what the queue must be able to do. Defaults to no promise."""
     peak: Rate | None = None
-    """The highest rate seen in production."""
-    backlog: Annotated[int, Field(ge=0)] | None = None
-    """Waiting jobs above which someone should look."""
+    """The highest rate seen in production. Defaults to unknown."""
+    backlog: Annotated[int, Field(ge=0), WHOLE] | None = None
+    """Waiting jobs above which someone should look. Defaults to no bound."""
 
 
 class FixedScale(Section):
     """As many slots as the processes have."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["policy"]})
+
     policy: Literal["fixed"] = "fixed"
+    """fixed."""
     limited_by: Literal["provider", "resources", "validation"] | None = None
-    """Why more would not help; informative."""
+    """Why more slots would not help; informative. Defaults to nothing known."""
 
 
 class DepthScale(Section):
     """More slots when many jobs wait, fewer when few do."""
 
     policy: Literal["queue-depth"]
-    min: Annotated[int, Field(ge=0)]
-    """Slots over the whole fleet."""
-    max: Annotated[int, Field(ge=1)]
-    up: Annotated[int, Field(ge=1)]
+    """queue-depth."""
+    min: Annotated[int, Field(ge=0), WHOLE]
+    """The fewest slots over the whole fleet."""
+    max: Annotated[int, Field(ge=1), WHOLE]
+    """The most slots over the whole fleet."""
+    up: Annotated[int, Field(ge=1), WHOLE]
     """Waiting jobs from which a slot is added."""
-    down: Annotated[int, Field(ge=0)]
+    down: Annotated[int, Field(ge=0), WHOLE]
     """Waiting jobs down to which a slot is taken away."""
     cooldown: Seconds = 60.0
     """The least time between two changes. Defaults to 60s."""
@@ -144,9 +175,13 @@ class WorkScale(Section):
     """As many slots as finish the known work within `drain_in`."""
 
     policy: Literal["work-seconds"]
-    min: Annotated[int, Field(ge=0)]
-    max: Annotated[int, Field(ge=1)]
+    """work-seconds."""
+    min: Annotated[int, Field(ge=0), WHOLE]
+    """The fewest slots over the whole fleet."""
+    max: Annotated[int, Field(ge=1), WHOLE]
+    """The most slots over the whole fleet."""
     drain_in: Seconds
+    """The time in which the waiting jobs should be done."""
     cooldown: Seconds = 60.0
     """The least time between two changes. Defaults to 60s."""
 
@@ -160,7 +195,7 @@ class WorkScale(Section):
 class RetryConfig(Section):
     """What happens after a failure where the job's own options don't say."""
 
-    attempts: Annotated[int, Field(ge=1, le=1000)] = 1
+    attempts: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
     """Attempts in all, the first included. Defaults to 1."""
     backoff: Backoff = Backoff(delay_s=0.0, factor=1.0, max_s=None)
     """`10s`: always that; `2s x2`: doubling; `2s x2 max 5m`: up to that. Defaults to none."""
@@ -174,15 +209,19 @@ def _never(value: Any) -> Any:
     return {"attempts": 1, "over_job": ["attempts"]} if value == "never" else value
 
 
+Retry = Annotated[RetryConfig, BeforeValidator(_never, json_schema_input_type=RetryConfig | Literal["never"])]
+
+
 class TaskConfig(Section):
     """Settings of the task, as opposed to the queue it travels in."""
 
     timeout: Seconds
     """How long one attempt may run before it is cancelled and counts as failed."""
-    retry: Annotated[RetryConfig, BeforeValidator(_never)] = RetryConfig()
-    """A mapping, or `never`: one attempt, whatever the job says."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the queue's own module; checked by the module."""
+    retry: Retry = RetryConfig()
+    """A mapping, or `never`: one attempt, whatever the job says. Defaults to one attempt, unless the job says
+    more."""
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """Settings of the queue's own module, which checks them. Defaults to none."""
 
 
 class QueueConfig(Section):
@@ -190,29 +229,40 @@ class QueueConfig(Section):
 
     pool: str
     """The pool whose processes serve it."""
-    concurrency: Annotated[int, Field(ge=1, le=10_000)]
+    concurrency: Annotated[int, Field(ge=1, le=10_000), WHOLE]
     """Slots: jobs at once in each process."""
-    lock: Seconds = 60.0
+    lock: Annotated[Seconds, AfterValidator(_lock)] = 60.0
     """How long a job stays ours without renewal; renewed at half of it. Defaults to 60s."""
-    stalls: Annotated[int, Field(ge=0, le=1000)] = 1
+    stalls: Annotated[int, Field(ge=0, le=1000), WHOLE] = 1
     """Times a job may stall (its worker died) before it fails. Defaults to 1."""
     rate: Rate | None = None
     """At most so many jobs started over the whole fleet, `100/1m`. Defaults to no limit."""
     max_data: Bytes = 4_194_304
     """The largest job data accepted; a larger job fails at once. Defaults to 4MB."""
     keep: KeepConfig = KeepConfig()
+    """How long finished jobs stay where the job doesn't say."""
     on_unknown: UnknownConfig = UnknownConfig()
+    """What becomes of a job of a type that is not known here."""
     slo: SloConfig = SloConfig()
+    """What the queue promises."""
     scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
+    """How the number of slots follows the load. Defaults to fixed."""
     task: TaskConfig
+    """How one job is run."""
 
 
 class FleetConfig(Section):
     """All of fleet.yaml."""
 
     redis: RedisConfig = RedisConfig()
+    """Where the queues live."""
     http: HttpConfig = HttpConfig()
+    """Health and metrics."""
     log: LogConfig = LogConfig()
+    """What is written to standard error."""
     tracing: TracingConfig = TracingConfig()
-    pools: dict[str, PoolConfig]
-    queues: dict[str, QueueConfig]
+    """Spans of job processing."""
+    pools: Annotated[dict[str, PoolConfig], Field(json_schema_extra={"minProperties": 1})]
+    """The kinds of process, by name."""
+    queues: Annotated[dict[str, QueueConfig], Field(json_schema_extra={"minProperties": 1})]
+    """The queues that are served, by the name that Node uses."""

@@ -9,11 +9,12 @@ import asyncio
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
@@ -26,59 +27,39 @@ from workers.broker.backend import WorkerSettings
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import Emitter, Listener
 from workers.broker.preflight import examine
-from workers.broker.producer import adder
+from workers.broker.producer import adder as producer
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule, Services
-from workers.ops.health import Check
-from workers.ops.server import OpsServer
+from workers.ops.fleet_service import FleetService
+from workers.runtime import selection
 from workers.runtime.executor import Executor, Limits, Plan
-from workers.runtime.process import FleetProcess, OpenQueue, State
+from workers.runtime.process import FleetProcess, OpenQueue
 from workers.runtime.retry import RetryPolicy
+from workers.runtime.selection import Selection, SelectionError
 from workers.runtime.supervisor import ChildSpec, Supervisor
-from workers.telemetry import logs, metrics, tracing
+from workers.telemetry import exposition, logs, tracing
 from workers.telemetry.job_log import JobLog
+from workers.telemetry.loop_lag import LoopLag
+from workers.telemetry.metrics import Metrics
+from workers.telemetry.tracing import Tracing
 
-
-class SelectionError(Exception):
-    """A pool or queue was asked for that the configuration does not have."""
-
-
-# ---------------------------------------------------------------- what is served
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The queues to serve, and those of the configuration that are left out."""
-
-    served: Mapping[str, QueueConfig]
-    skipped: Mapping[str, str]
-    """Queue → why."""
+__all__ = [
+    "PoolBrief",
+    "SelectionError",
+    "build_fleet",
+    "build_process",
+    "check_options",
+    "producer",
+    "select",
+    "serve_pool",
+]
 
 
 def select(
     config: FleetConfig, pools: Collection[str] | None = None, queues: Collection[str] | None = None
 ) -> Selection:
-    """Choose by pool and queue; None means all.
-
-    Raises:
-        SelectionError: a name is not in the configuration, or nothing is left to serve.
-    """
-    for what, asked, known in (("pool", pools, config.pools), ("queue", queues, config.queues)):
-        for name in asked or ():
-            if name not in known:
-                raise SelectionError(f"there is no {what} '{name}'; the configuration has {', '.join(sorted(known))}")
-    chosen = {
-        name: entry
-        for name, entry in config.queues.items()
-        if (pools is None or entry.pool in pools) and (queues is None or name in queues)
-    }
-    available = modules.available()
-    served = {name: entry for name, entry in chosen.items() if name in available}
-    skipped = {name: "not served yet: this version has no module for it" for name in chosen if name not in available}
-    if not served:
-        asked_for = ", ".join(sorted(chosen)) or "no queue"
-        raise SelectionError(f"nothing to serve: {asked_for} was asked for, modules exist for {', '.join(available)}")
-    return Selection(served=served, skipped=skipped)
+    """The queues to serve; see `workers.runtime.selection.select`."""
+    return selection.select(config, modules.available(), pools, queues)
 
 
 def check_options(loaded: LoadedConfig) -> list[ConfigIssue]:
@@ -180,86 +161,41 @@ def _worker_settings(config: FleetConfig, entry: QueueConfig, name: str) -> Work
     )
 
 
+# --------------------------------------------------------------------- telemetry
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What listens in one process that runs jobs."""
+
+    emit: Emitter
+    registry: CollectorRegistry
+    loop: LoopLag
+    traces: Tracing
+
+    async def close(self) -> None:
+        """Send the last spans, for three seconds at most."""
+        await self.loop.stop(by=time.monotonic() + 1)
+        await asyncio.to_thread(self.traces.shutdown, 3.0)
+
+
+def _telemetry(config: FleetConfig, listeners: Sequence[Listener] = ()) -> Telemetry:
+    logs.configure(config.log)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    emit = Emitter()
+    all_listeners: tuple[Listener, ...] = (metrics, JobLog(), *listeners)
+    for listener in all_listeners:
+        emit.subscribe(listener)
+
+    def measured(lag_s: float) -> None:
+        metrics.loop_lag(lag_s)
+        metrics.listener_failures(emit.failures)
+
+    return Telemetry(emit, registry, LoopLag(measured), tracing.configure(config.tracing))
+
+
 # --------------------------------------------------------------------- the fleet
-
-
-class Runner(Protocol):
-    """What serves the queues: one process, or a supervisor of several."""
-
-    drained: bool
-
-    async def start(self) -> None: ...
-    async def wait(self) -> None: ...
-    async def stop(self, *, by: float) -> None: ...
-    @property
-    def started(self) -> bool: ...
-    @property
-    def ready(self) -> bool: ...
-    def states(self) -> list[State]: ...
-    def health(self) -> State: ...
-
-
-class Fleet:
-    """The runner with its server of health and metrics. A Service."""
-
-    name = "fleet"
-
-    def __init__(
-        self,
-        runner: Runner,
-        config: FleetConfig,
-        selection: Selection,
-        exposition: Callable[[], bytes],
-        close: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._runner = runner
-        self._close = close
-        self._server = OpsServer(
-            config.http.host,
-            config.http.port,
-            checks=self.checks,
-            metrics=lambda: (exposition(), metrics.CONTENT_TYPE),
-        )
-        self.served = tuple(selection.served)
-        self.skipped = selection.skipped
-
-    async def start(self) -> None:
-        """Serve health at once, jobs as soon as Redis answers."""
-        await self._server.start()
-        await self._runner.start()
-
-    async def wait(self) -> None:
-        """Return after `stop`; raise what ended the runner."""
-        await self._runner.wait()
-
-    async def stop(self, *, by: float) -> None:
-        """Drain by `by` (monotonic seconds); again: hurry."""
-        await self._runner.stop(by=by)
-        await self._server.stop(by=by)
-        await self._close()
-
-    @property
-    def url(self) -> str:
-        """Of health and metrics."""
-        return self._server.url
-
-    @property
-    def drained(self) -> bool:
-        """After `stop`: every job was finished or handed back."""
-        return self._runner.drained
-
-    def health(self) -> State:
-        """All in one line. No I/O."""
-        return self._runner.health()
-
-    def checks(self) -> Sequence[Check]:
-        """Named checks for the probes. Only the loop itself gates liveness: a restart mends no dependency."""
-        states = self._runner.states()
-        return [
-            Check("loop", True, "the event loop answers", frozenset({"live"})),
-            Check("started", self._runner.started, "queues are open", frozenset({"startup"})),
-            *(Check(state.name, state.ok, state.detail, frozenset({"ready"})) for state in states),
-        ]
 
 
 def build_process(
@@ -269,17 +205,24 @@ def build_process(
     pools: Collection[str] | None = None,
     queues: Collection[str] | None = None,
     listeners: Sequence[Listener] = (),
-) -> Fleet:
+) -> FleetService:
     """All in this process.
 
     Raises:
         SelectionError: see `select`.
     """
-    selection = select(config, pools, queues)
-    registry = CollectorRegistry()
-    emit, close = _telemetry(config, registry, listeners)
-    process = queue_process(config, selection, name=name, emit=emit)
-    return Fleet(process, config, selection, lambda: metrics.exposition(registry), close)
+    chosen = select(config, pools, queues)
+    telemetry = _telemetry(config, listeners)
+    return FleetService(
+        queue_process(config, chosen, name=name, emit=telemetry.emit),
+        telemetry.loop,
+        host=config.http.host,
+        port=config.http.port,
+        metrics=lambda: (exposition.exposition(telemetry.registry), exposition.CONTENT_TYPE),
+        close=telemetry.close,
+        served=tuple(chosen.served),
+        skipped=chosen.skipped,
+    )
 
 
 def build_fleet(
@@ -288,26 +231,35 @@ def build_fleet(
     *,
     pools: Collection[str] | None = None,
     queues: Collection[str] | None = None,
-) -> Fleet:
-    """A supervisor with `processes` children a pool, started with `command`, which ends in `serve_pool`.
+) -> FleetService:
+    """A supervisor with `processes` children a pool. `command` starts a child: it reads a PoolBrief from its standard
+    input, beats on the descriptor that is its last argument, and runs `serve_pool`.
 
     Raises:
         SelectionError: see `select`.
     """
-    selection = select(config, pools, queues)
-    directory = Path(tempfile.mkdtemp(prefix="fleet-metrics-"))
-    used = sorted({entry.pool for entry in selection.served.values()})
+    chosen = select(config, pools, queues)
+    logs.configure(config.log)
+    shared = Path(tempfile.mkdtemp(prefix="fleet-metrics-"))
     specs = [
-        _child(config, selection, pool, number, command, directory)
-        for pool in used
+        _child(config, chosen, pool, number, command, shared)
+        for pool in chosen.pools
         for number in range(config.pools[pool].processes)
     ]
-    supervisor = Supervisor(specs, on_death=lambda pid: metrics.forget_process(directory, pid))
 
     async def close() -> None:
-        await asyncio.to_thread(shutil.rmtree, directory, True)
+        await asyncio.to_thread(shutil.rmtree, shared, True)
 
-    return Fleet(supervisor, config, selection, lambda: metrics.merged_exposition(directory), close)
+    return FleetService(
+        Supervisor(specs, on_death=lambda pid: exposition.forget_process(shared, pid)),
+        LoopLag(lambda lag_s: None),
+        host=config.http.host,
+        port=config.http.port,
+        metrics=lambda: (exposition.merged_exposition(shared), exposition.CONTENT_TYPE),
+        close=close,
+        served=tuple(chosen.served),
+        skipped=chosen.skipped,
+    )
 
 
 class PoolBrief(BaseModel):
@@ -321,44 +273,27 @@ class PoolBrief(BaseModel):
 
 
 def _child(
-    config: FleetConfig, selection: Selection, pool: str, number: int, command: Sequence[str], directory: Path
+    config: FleetConfig, chosen: Selection, pool: str, number: int, command: Sequence[str], shared: Path
 ) -> ChildSpec:
     name = f"{pool}-{number}"
-    queues = tuple(queue for queue, entry in selection.served.items() if entry.pool == pool)
+    queues = tuple(queue for queue, entry in chosen.served.items() if entry.pool == pool)
     brief = PoolBrief(name=name, config=config, queues=queues)
     return ChildSpec(
         name=name,
         argv=(*command, "{beat_fd}"),
         stdin=brief.model_dump_json().encode() + b"\n",
         grace_s=config.pools[pool].grace,
-        env={"PROMETHEUS_MULTIPROC_DIR": str(directory)},
+        env={"PROMETHEUS_MULTIPROC_DIR": str(shared)},
     )
 
 
 @asynccontextmanager
 async def serve_pool(brief: PoolBrief) -> AsyncIterator[FleetProcess]:
     """One child of a supervisor: the process, not started yet, and its telemetry around it."""
-    emit, close = _telemetry(brief.config, CollectorRegistry(), ())
-    selection = select(brief.config, None, brief.queues)
+    chosen = select(brief.config, None, brief.queues)
+    telemetry = _telemetry(brief.config)
+    await telemetry.loop.start()
     try:
-        yield queue_process(brief.config, selection, name=brief.name, emit=emit)
+        yield queue_process(brief.config, chosen, name=brief.name, emit=telemetry.emit)
     finally:
-        await close()
-
-
-def _telemetry(
-    config: FleetConfig, registry: CollectorRegistry, listeners: Sequence[Listener]
-) -> tuple[Emitter, Callable[[], Awaitable[None]]]:
-    logs.configure(config.log)
-    traces = tracing.configure(config.tracing)
-    emit = Emitter()
-    for listener in (metrics.Metrics(registry), JobLog(), *listeners):
-        emit.subscribe(listener)
-
-    async def close() -> None:
-        await asyncio.to_thread(traces.shutdown, 3.0)
-
-    return emit, close
-
-
-producer = adder
+        await telemetry.close()

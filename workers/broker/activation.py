@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
+
+from workers.broker.numbers import is_number, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,17 @@ class Activation:
         return self.raw.get("rjk") or None
 
     @property
+    def due(self) -> int:
+        """When it was first to be started: its timestamp plus the delay it was added with."""
+        delay = self.opts.get("delay")
+        return self.timestamp + (whole(delay) if is_number(delay) else 0)
+
+    @property
     def wait_s(self) -> float | None:
         """Seconds between being due and being started; None after the first start, where BullMQ keeps no due time."""
         if self.fence > 1 or self.attempts_made or self.stalls:
             return None
-        delay = self.opts.get("delay")
-        due = self.timestamp + (delay if isinstance(delay, int | float) and math.isfinite(delay) else 0)
-        return max(0.0, (self.processed_on - due) / 1000)
+        return max(0.0, (self.processed_on - self.due) / 1000)
 
 
 def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], token: str) -> Activation:
@@ -66,7 +72,8 @@ def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], toke
     text = row.get("data", "")
     opts = _json(row.get("opts", "{}"), "opts", defects)
     if not isinstance(opts, dict):
-        defects.append(f"opts: expected an object, found {type(opts).__name__}")
+        if not defects:
+            defects.append(f"opts: expected an object, found {_KINDS.get(type(opts), 'a number')}")
         opts = {}
     stack = _json(row.get("stacktrace", "[]"), "stacktrace", [])
     return Activation(
@@ -90,11 +97,15 @@ def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], toke
     )
 
 
+_KINDS = {NoneType: "null", bool: "true or false", str: "a string", list: "a list"}
+
+
 def _int(text: str | None, default: int = 0) -> int:
     try:
-        return int(float(text)) if text else default
-    except (ValueError, OverflowError):
+        number = float(text or default)
+    except ValueError:
         return default
+    return whole(number) if is_number(number) else default
 
 
 def _json(text: str, name: str, defects: list[str]) -> Any:

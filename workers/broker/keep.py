@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from workers.broker.numbers import is_number, whole
 
-def keep_jobs(own: Any, default: Any) -> dict[str, float]:
+#: The most that a rule's count, age or limit can say: about 70 years in seconds.
+MAX_RULE = 2**31 - 1
+
+
+def keep_jobs(own: Any, default: Any) -> dict[str, int]:
     """What moveToFinished takes as `keepJobs`.
 
     Args:
@@ -21,18 +25,23 @@ def keep_jobs(own: Any, default: Any) -> dict[str, float]:
     return rule if rule is not None else {"count": -1}
 
 
-def _rule(value: Any) -> dict[str, float] | None:
+def _rule(value: Any) -> dict[str, int] | None:
     if value is True:
         return {"count": 0}
     if value is False:
         return {"count": -1}
-    if _is_number(value):
-        return {"count": int(value)}
+    if is_number(value):
+        return {"count": whole(value, low=-1, high=MAX_RULE)}
     if isinstance(value, dict):
-        rule = {key: value[key] for key in ("age", "count", "limit") if _is_number(value.get(key))}
-        return rule or None
+        return _limits(value) or None
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _limits(value: dict[str, Any]) -> dict[str, int]:
+    # A negative age would empty the whole finished set, and the script breaks on fractions.
+    lowest = {"age": 0, "count": -1, "limit": 1}
+    return {
+        key: whole(value[key], low=low, high=MAX_RULE)
+        for key, low in lowest.items()
+        if is_number(value.get(key)) and value[key] >= low
+    }

@@ -6,6 +6,9 @@ import json
 import math
 from typing import Any
 
+#: Characters of what is said about a result that JSON can't carry.
+MAX_NOTE = 500
+
 
 def dump(value: Any) -> tuple[str, str | None]:
     """The text for `returnvalue`, and what was wrong with the value, if anything.
@@ -15,12 +18,12 @@ def dump(value: Any) -> tuple[str, str | None]:
     """
     try:
         return _text(value), None
-    except (TypeError, ValueError, RecursionError) as error:
-        problem = error
+    except Exception as error:  # a dict or str of the processor's own may raise anything
+        problem = message(error, MAX_NOTE)
     try:
         return _text(_finite(value, ())), None
-    except (TypeError, ValueError, RecursionError):
-        note = f"result of type {type(value).__name__} is not JSON: {problem}"[:500]
+    except Exception:
+        note = clean(f"result of type {type(value).__name__} is not JSON: {problem}", MAX_NOTE)
         return json.dumps({"unserialisable": note}), note
 
 
@@ -49,3 +52,13 @@ def clean(text: str, limit: int) -> str:
     """Text of ours or of an exception that Redis and Node can hold: no lone surrogates, at most `limit` characters."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def message(error: BaseException, limit: int) -> str:
+    """What an exception says, or its class's name where it says nothing or can't."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        text = f"{name} (its message can't be read)"
+    return clean(text or name, limit)

@@ -32,9 +32,7 @@ async def _serve(brief: PoolBrief, beat_fd: int) -> int:
     pools = {brief.config.queues[queue].pool for queue in brief.queues}
     grace_s = max(brief.config.pools[pool].grace for pool in pools)
     async with serve_pool(brief) as process:
-        beats = asyncio.create_task(
-            beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states)
-        )
+        beats = asyncio.create_task(beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states))
         orphan = asyncio.create_task(_drain_when_orphaned())
         try:
             await run_until_signal(process, grace_s)

@@ -18,7 +18,9 @@ from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.shutdown import run_until_signal
 from workers.dev import DevError
 from workers.dev.embedded import EmbeddedValkey
-from workers.fleet import Fleet, SelectionError, build_fleet, build_process, check_options
+from workers.fleet import SelectionError, build_fleet, build_process, check_options
+from workers.ops.fleet_service import FleetService
+from workers.ops.server import OpsServerError
 from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def run(
     except (ConfigError, SelectionError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    except DevError as error:
+    except (DevError, OpsServerError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(code)
@@ -78,7 +80,7 @@ async def _run(loaded: LoadedConfig, pools: list[str] | None, queues: list[str] 
             await server.stop(by=asyncio.get_running_loop().time() + 10)
 
 
-async def _serve(fleet: Fleet, config: FleetConfig) -> int:
+async def _serve(fleet: FleetService, config: FleetConfig) -> int:
     for queue, why in fleet.skipped.items():
         log.warning("queue %s is %s", queue, why)
     grace_s = max(config.pools[config.queues[queue].pool].grace for queue in fleet.served)

@@ -153,7 +153,7 @@ async def test_free_port_taken_by_someone_faster_is_tried_again(
         ports = [faster.getsockname()[1], probe.getsockname()[1]]
         probe.close()
         left = iter(ports)
-        monkeypatch.setattr("workers.dev.embedded._any_free_port", lambda: next(left))
+        monkeypatch.setattr("workers.dev.embedded.any_free", lambda: next(left))
         server = await start(EmbeddedValkey(tmp_path))
         assert server.port == ports[1]
 

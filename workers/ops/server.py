@@ -1,0 +1,225 @@
+"""The HTTP server of /livez, /readyz, /startupz and /metrics: GET and HEAD, JSON or Prometheus text, nothing else.
+
+Answers don't say what software runs here, and a check or a metric that breaks is an answer of 503, never a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import web
+
+from workers.ops.health import Check, Probe, report
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a scrape is answered without the metrics, and an idle or slow connection is closed.
+METRICS_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 15.0
+_PROBES: dict[str, Probe] = {"/livez": "live", "/readyz": "ready", "/startupz": "startup"}
+_METHODS = ("GET", "HEAD")
+_HEADERS = {"Server": "fleet", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class OpsServerError(RuntimeError):
+    """The server can't listen; the message names the address and the setting."""
+
+
+class OpsServer:
+    """A Service that answers probes and scrapes.
+
+    Args:
+        host: an address or a name of this machine; `0.0.0.0` for all.
+        port: 0 takes a free one, told by `url`.
+        checks: called on the loop for each probe; fast, no I/O.
+        metrics: called in a thread for each scrape; returns the text and its content type.
+        metrics_timeout_s: how long a scrape waits for it. Defaults to 5.
+    """
+
+    name = "ops-server"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        checks: Callable[[], Sequence[Check]],
+        metrics: Callable[[], tuple[bytes, str]],
+        *,
+        metrics_timeout_s: float = METRICS_TIMEOUT_S,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._checks = checks
+        self._metrics = metrics
+        self._metrics_timeout_s = metrics_timeout_s
+        self._server: _Server | None = None
+        self._runner: web.ServerRunner | None = None
+        self._scrape: asyncio.Future[tuple[bytes, str]] | None = None
+        self._cleanup: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self.url = ""
+        """Where it listens, `http://127.0.0.1:9464`; empty until started."""
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OpsServerError: the address is in use, not permitted, or not one of this machine.
+            RuntimeError: it was started or stopped before.
+        """
+        if self._runner is not None or self._stopped.is_set():
+            raise RuntimeError("the ops server was started or stopped already; make a new one")
+        self._server = _Server(self._answer)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise OpsServerError(_why(error, self._host, self._port)) from error
+        loopback = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
+        host = loopback.get(self._host, self._host)
+        self.url = f"http://[{host}]:{site.port}" if ":" in host else f"http://{host}:{site.port}"
+        log.info("health and metrics on %s", self.url)
+
+    async def wait(self) -> None:
+        """Return after `stop`."""
+        await self._stopped.wait()
+
+    async def stop(self, *, by: float) -> None:
+        """Close the port, give answers under way a second or two, not beyond `by`, then cut the connections."""
+        self._stopped.set()
+        if self._runner is None or self._server is None:
+            return
+        if self._cleanup is None:
+            self._cleanup = asyncio.create_task(self._runner.cleanup(), name="ops-server-stop")
+        await asyncio.wait({self._cleanup}, timeout=max(0.0, by - time.monotonic()))
+        if not self._cleanup.done():
+            self._cleanup.cancel()
+            await asyncio.wait({self._cleanup})
+            for connection in self._server.connections:
+                connection.force_close()
+        elif not self._cleanup.cancelled() and (error := self._cleanup.exception()):
+            log.warning("the ops server did not close cleanly", exc_info=error)
+
+    def health(self) -> Check:
+        """Whether it listens."""
+        listening = bool(self.url) and not self._stopped.is_set()
+        return Check(self.name, listening, self.url if listening else "not listening", frozenset())
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        probe = _PROBES.get(request.path)
+        if probe is None and request.path != "/metrics":
+            return _json(404, {"error": "not found", "paths": [*_PROBES, "/metrics"]})
+        if request.method not in _METHODS:
+            return _json(405, {"error": "method not allowed"}, {"Allow": ", ".join(_METHODS)})
+        return await self._exposition() if probe is None else self._probe(probe)
+
+    def _probe(self, probe: Probe) -> web.Response:
+        try:
+            answer = report(self._checks(), probe)
+        except Exception as error:
+            log.exception("the checks of %s failed", probe)
+            return _json(503, {"status": "failing", "error": type(error).__name__})
+        return _json(answer.status, answer.body)
+
+    async def _exposition(self) -> web.Response:
+        # One at a time: scrapes that come while it hangs wait for the same one instead of piling up threads.
+        if self._scrape is None or self._scrape.done():
+            self._scrape = _in_thread(self._metrics)
+        try:
+            body, content_type = await asyncio.wait_for(asyncio.shield(self._scrape), self._metrics_timeout_s)
+        except TimeoutError:
+            return _json(503, {"error": f"the metrics took longer than {self._metrics_timeout_s:g} s"})
+        except _MetricsFailed as failure:
+            log.error("the metrics failed", exc_info=failure)
+            return _json(503, {"error": str(failure)})
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+
+class _MetricsFailed(Exception):
+    """The name of the exception that the metrics raised."""
+
+
+class _Server(web.Server):
+    """aiohttp's server with our connections."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # documented as "no access log"
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=0.0,  # no request here has a body worth reading
+            logger=log,
+        )
+
+
+class _Connection(web.RequestHandler):
+    """Answers requests that can't be parsed like all others: JSON, no version, no stack in the log."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if status >= 500:
+            log.error("a request could not be answered", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        response = _json(status, {"error": "bad request" if status < 500 else "internal error"})
+        response.force_close()
+        return response
+
+
+def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        text=json.dumps(body) + "\n",
+        content_type="application/json",
+        headers={**_HEADERS, **(headers or {})},
+    )
+
+
+def _in_thread(function: Callable[[], tuple[bytes, str]]) -> asyncio.Future[tuple[bytes, str]]:
+    """Run in a daemon thread: one that hangs keeps neither the pool of `asyncio.to_thread` nor the exit waiting."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[tuple[bytes, str]] = loop.create_future()
+
+    def settle(result: tuple[bytes, str] | None, failure: BaseException | None) -> None:
+        if result is not None:
+            future.set_result(result)
+            return
+        error = _MetricsFailed(type(failure).__name__)
+        error.__cause__ = failure
+        future.set_exception(error)
+        future.exception()  # read here: the scrapes that wanted it may have given up
+
+    def run() -> None:
+        outcome: tuple[tuple[bytes, str] | None, BaseException | None]
+        try:
+            outcome = (function(), None)
+        except BaseException as error:
+            outcome = (None, error)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="metrics", daemon=True).start()
+    return future
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"can't listen on {host}:{port}: the port is in use; set http.port to another (0 takes a free one)"
+    if error.errno == errno.EACCES:
+        return f"can't listen on {host}:{port}: not permitted; set http.port to 1024 or higher"
+    return f"can't listen on {host}:{port}: {error.strerror or error}; set http.host to an address of this machine"

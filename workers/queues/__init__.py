@@ -1,0 +1,62 @@
+"""The queue modules, found by folder: `email_send/` serves queue `email-send` by what it exports as MODULE.
+
+Adding a queue edits nothing here. A folder that starts with an underscore is not a queue.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from workers.contract import QueueModule
+
+__all__ = ["QueueModuleError", "available", "discover"]
+
+
+class QueueModuleError(Exception):
+    """A folder under workers/queues/ is no usable queue module."""
+
+
+def available() -> frozenset[str]:
+    """The names of the queues that have a folder. Imports none of them."""
+    found = pkgutil.iter_modules(__path__)
+    return frozenset(_queue(each.name) for each in found if each.ispkg and not each.name.startswith("_"))
+
+
+def discover(names: Collection[str] | None = None) -> Mapping[str, QueueModule[Any, Any]]:
+    """Import queue modules, so that a process carries only what its queues need.
+
+    Args:
+        names: the queues wanted. None: all. A name without a folder is left out; compare with `available()`.
+
+    Raises:
+        QueueModuleError: a folder can't be imported, exports no MODULE, or its MODULE is for another queue.
+    """
+    folders = available()
+    wanted = folders if names is None else folders & set(names)
+    return {name: _load(name) for name in sorted(wanted)}
+
+
+def _queue(folder: str) -> str:
+    return folder.replace("_", "-")
+
+
+def _load(name: str) -> QueueModule[Any, Any]:
+    folder = name.replace("-", "_")
+    where = f"workers/queues/{folder}"
+    try:
+        package = pkgutil.resolve_name(f"{__name__}.{folder}")
+    except Exception as error:
+        raise QueueModuleError(f"{where}: importing it failed: {type(error).__name__}: {error}") from error
+    module = getattr(package, "MODULE", None)
+    if not isinstance(module, QueueModule):
+        found = "nothing" if module is None else f"a {type(module).__name__}"
+        raise QueueModuleError(f"{where}/__init__.py: expected `MODULE = QueueModule(…)`, found {found}")
+    if module.task.type_name() != name:
+        other = module.task.type_name()
+        raise QueueModuleError(
+            f"{where}: its MODULE is for task type '{other}'; call the folder {other.replace('-', '_')}"
+            f" or give it the task model of '{name}'"
+        )
+    return module

@@ -1,0 +1,146 @@
+"""The events of jobs and workers as log lines: one line an event, with no payload and no result in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from workers.broker.events import (
+    ConnectionChanged,
+    Event,
+    JobActive,
+    JobCompleted,
+    JobDelayed,
+    JobEvent,
+    JobFailed,
+    JobHandedBack,
+    JobLost,
+    JobRetrying,
+    JobStalled,
+    WorkerError,
+    WorkerState,
+)
+from workers.telemetry.redaction import redact_text
+
+#: Characters of a reason that a line shows.
+MAX_REASON = 500
+#: Seconds in which the same worker error shows its stack only once: an outage repeats it with every retry.
+STACK_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is said about an event."""
+
+    level: int
+    event: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def line_for(event: Event) -> Line:
+    """The line for an event. Pure."""
+    match event:
+        case JobEvent():
+            level, text, fields = _job(event)
+            return Line(level, text, {**_identity(event), **fields})
+        case JobStalled():
+            return Line(logging.WARNING, "job stalled", {"queue": event.queue, "job_id": event.job_id})
+        case WorkerState():
+            return Line(logging.INFO, f"worker {event.state}", {"queue": event.queue, "slots": event.slots})
+        case WorkerError():
+            fields = {"queue": event.queue, "where": event.where, "error": type(event.error).__name__}
+            if event.job_id:
+                fields["job_id"] = event.job_id
+            return Line(logging.ERROR, "worker error", {**fields, "reason": _reason(_message(event.error))})
+        case ConnectionChanged():
+            fields = {"queue": event.queue, "detail": _reason(event.detail)}
+            if event.up:
+                return Line(logging.INFO, "connected to Redis", fields)
+            return Line(logging.WARNING, "connection to Redis lost", fields)
+
+
+def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
+    match event:
+        case JobActive():
+            return logging.DEBUG, "job started", {} if event.wait_s is None else {"wait_s": round(event.wait_s, 3)}
+        case JobCompleted():
+            return logging.INFO, "job completed", _ran(event.duration_s)
+        case JobFailed():
+            return logging.ERROR, "job failed", {**_ran(event.duration_s, event.reason), "error": event.error}
+        case JobRetrying():
+            fields = {**_ran(event.duration_s, event.reason), "error": event.error}
+            return logging.WARNING, "job failed, retrying", {**fields, "delay_s": round(event.delay_s, 3)}
+        case JobDelayed():
+            fields = _ran(event.duration_s, event.reason)
+            return logging.INFO, "job delayed", {**fields, "delay_s": round(event.delay_s, 3)}
+        case JobHandedBack():
+            return logging.INFO, "job handed back", _ran(event.duration_s, event.reason)
+        case JobLost():
+            return logging.WARNING, "job lock lost", _ran(event.duration_s, event.reason)
+    return logging.INFO, type(event).__name__, {}  # an event newer than this file
+
+
+def _identity(event: JobEvent) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "queue": event.queue,
+        "job_id": event.job_id,
+        "job_name": event.job_name,
+        "task_type": event.task_type,
+        "attempt": event.attempt,
+    }
+    if event.trace_id:
+        fields["trace_id"] = event.trace_id
+    return fields
+
+
+def _ran(duration_s: float, reason: str | None = None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"duration_s": round(duration_s, 3)}
+    if reason is not None:
+        fields["reason"] = _reason(reason)
+    return fields
+
+
+def _reason(text: str) -> str:
+    return redact_text(text, MAX_REASON)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+class JobLog:
+    """A listener that writes the line of each event.
+
+    Args:
+        clock: monotonic seconds. Defaults to `time.monotonic`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = structlog.stdlib.get_logger("fleet.jobs")
+        self._clock = clock
+        self._stack_shown: dict[tuple[str, str, str], float] = {}
+
+    def __call__(self, event: Event) -> None:
+        line = line_for(event)
+        fields = dict(line.fields)
+        if isinstance(event, WorkerError) and self._stack_is_due(event):
+            fields["exc_info"] = event.error
+        self._log.log(line.level, line.event, **fields)
+
+    def _stack_is_due(self, event: WorkerError) -> bool:
+        kind = (event.queue, event.where, type(event.error).__name__)
+        now = self._clock()
+        shown = self._stack_shown.get(kind)
+        if shown is not None and now - shown < STACK_EVERY_S:
+            return False
+        self._stack_shown = {k: at for k, at in self._stack_shown.items() if now - at < STACK_EVERY_S}
+        self._stack_shown[kind] = now
+        return True

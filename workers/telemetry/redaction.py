@@ -1,0 +1,289 @@
+"""Take secrets and personal data out of values on their way to a log. Pure.
+
+A value under a telling key is hidden whole. In every text, what looks like a secret is hidden, and an e-mail address
+keeps its first letter and its domain. What comes out is plain JSON of bounded size, whatever went in: a hostile
+`repr`, a cycle or a text of 5 MB costs no more than a long line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from pathlib import PurePath
+from typing import TypeAlias
+from uuid import UUID
+
+from pydantic import BaseModel
+
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
+
+#: Stands for what was hidden.
+HIDDEN = "***"
+#: Stands for what was left out because a bound was reached.
+MORE = "…"
+#: Characters kept of one text.
+MAX_TEXT = 4_096
+#: Characters kept of all texts in one value.
+MAX_TOTAL = 16_384
+#: Values, on all levels together, and levels that are looked at.
+MAX_NODES, MAX_DEPTH = 500, 8
+
+#: Characters beyond the limit that are searched too, so that a secret across it is known as one.
+_LOOKAHEAD = 1_024
+_MAX_KEY = 256
+_MAX_BITS = 256
+
+_STEMS = (
+    "password", "passwd", "passphrase", "passcode", "secret", "token", "authorization", "cookie", "apikey", "dsn",
+    "credential", "accesskey", "signingkey", "encryptionkey",
+)  # fmt: skip
+_WORDS = frozenset({"pass", "pwd", "auth", "jwt", "otp", "pin", "cvv", "private"})
+#: A number under a key with one of these words is a measure (`max_tokens`, `token_ttl_s`), no secret.
+_MEASURES = frozenset({"tokens", "count", "limit", "budget", "length", "size", "ttl", "age", "s", "ms", "used"})
+
+
+@lru_cache(maxsize=1024)
+def _key_words(key: str) -> tuple[str, ...]:
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
+    return tuple(re.findall(r"[^\W_]+", split.lower()))
+
+
+def _words(key: str) -> tuple[str, ...]:
+    return _key_words(key if len(key) <= _MAX_KEY else f"{key[:128]} {key[-128:]}")
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether a key (`smtp_password`, `X-Api-Key`, `accessToken`) says that its value is a secret."""
+    words = _words(key)
+    joined = "".join(words)
+    return any(stem in joined for stem in _STEMS) or not _WORDS.isdisjoint(words)
+
+
+# --- texts ---
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """Group 1 of each match is hidden. The regex runs only over texts that contain one of `triggers`."""
+
+    triggers: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+_QUOTED = r"""\\{0,4}[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)"""
+_RULES = (
+    # password=…, "accessToken": "…", api-key => …, also inside JSON inside JSON. `tokens: 12` is a measure.
+    _Rule(
+        ("pass", "pwd", "secret", "token", "key", "authorization", "cookie", "dsn", "credential"),
+        re.compile(
+            r"(?is)(?:password|passwd|passphrase|passcode|pwd|(?<![a-z])pass(?==)|secret|token(?!s\W{1,6}\d+\b)"
+            r"|authorization|cookie|dsn|credential|(?:api|access|private|signing|encryption)[-_ ]?key)"
+            rf"[\w-]{{0,16}}\\{{0,4}}[\"']?\s{{0,3}}(?:=>?|:)\s{{0,3}}({_QUOTED}|(?:bearer|basic|digest)\s+\S+|\S+)"
+        ),
+    ),
+    # A header runs to the end of its line: `Cookie: a=1; b=2`
+    _Rule(
+        ("authorization", "cookie"),
+        re.compile(r"(?i)(?:authorization|cookie)[\w-]{0,16}\s{0,3}[:=]\s{0,3}([^\r\n\"']+)"),
+    ),
+    _Rule(("bearer",), re.compile(r"(?i)(?<![a-z0-9])bearer\s{1,3}([\w.~+/=-]{8,})")),
+    _Rule(("basic",), re.compile(r"(?<![A-Za-z0-9])[Bb]asic\s{1,3}((?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})")),
+    _Rule(("-----begin",), re.compile(r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z ]{0,40}-----|\Z))")),
+    _Rule(("eyj",), re.compile(r"(?<![A-Za-z0-9])(eyJ[\w-]{8,}(?:\.[\w-]*){0,4})")),
+    _Rule(("akia", "asia", "aroa"), re.compile(r"(?<![A-Za-z0-9])((?:AKIA|ASIA|AROA)[A-Z0-9]{12,})")),
+    _Rule(("sk-",), re.compile(r"(?<![A-Za-z0-9])(sk-[\w-]{16,})")),
+    _Rule(("k_live_", "k_test_", "whsec_"), re.compile(r"(?<![A-Za-z0-9])((?:[rsp]k_(?:live|test)|whsec)_\w{10,})")),
+    _Rule(("gh", "github_pat_", "glpat-"), re.compile(r"(?<![A-Za-z0-9])((?:gh[opsur]_|github_pat_|glpat-)[\w-]{16,})")),
+    _Rule(("xox",), re.compile(r"(?<![A-Za-z0-9])(xox[a-z]-[\w-]{10,})")),
+    _Rule(("aiza",), re.compile(r"(?<![A-Za-z0-9])(AIza[\w-]{30,})")),
+    _Rule(("sg.",), re.compile(r"(?<![A-Za-z0-9])(SG\.[\w-]{16,}\.[\w-]{16,})")),
+    _Rule(("npm_",), re.compile(r"(?<![A-Za-z0-9])(npm_[A-Za-z0-9]{30,})")),
+    # An address keeps the first letter and the domain (RFC 5321: local part up to 64). `bullmq@6.7.0` is none.
+    _Rule(
+        ("@",),
+        re.compile(
+            r"(?<![\w.+%'-])[\w.+%'-]([\w.+%'-]{0,63})@(?=(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,}))"
+        ),
+    ),
+)  # fmt: skip
+#: RFC 3986 leaves these characters out of URLs.
+_URL = re.compile(r"://([^\s\"<>`]+)")
+
+
+def _userinfo(text: str, *, cut: bool) -> Iterator[tuple[int, int]]:
+    """`scheme://user:password@`: everything up to the last @, since passwords with a raw / or @ exist."""
+    for match in _URL.finditer(text):
+        at = match[1].rfind("@")
+        if at >= 0:
+            yield match.start(1), match.start(1) + at
+        elif cut and match.end() == len(text) and ":" in match[1]:
+            yield match.span(1)  # its @ may be in what was cut
+
+
+def _matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    """The spans of group 1. The value of `token: {'password': …}` is searched too, which `finditer` would skip."""
+    match = pattern.search(text)
+    while match:
+        yield match.span(1)
+        match = pattern.search(text, match.start(1) if match.start(1) > match.start() else match.end())
+
+
+def _secrets(text: str, *, cut: bool) -> list[tuple[int, int]]:
+    """Where secrets are, in order; spans may overlap."""
+    lower = text.lower()
+    spans: list[tuple[int, int]] = []
+    for rule in _RULES:
+        if any(trigger in lower for trigger in rule.triggers):
+            spans.extend(_matches(rule.pattern, text))
+    if "://" in text:
+        spans.extend(_userinfo(text, cut=cut))
+    return sorted(spans)
+
+
+def redact_text(text: str, limit: int = MAX_TEXT) -> str:
+    """Hide the secrets in a text and cut it after `limit` characters, saying how many were left out.
+
+    Args:
+        text: any text. Control characters stay: making them visible is the renderer's work.
+        limit: characters of the original that are kept. Defaults to 4,096.
+    """
+    window = text[: limit + _LOOKAHEAD]
+    pieces: list[str] = []
+    position = 0
+    for start, end in _secrets(window, cut=len(text) > len(window)):
+        if start >= limit:
+            break
+        if start >= position:
+            pieces += (window[position:start], HIDDEN)
+        position = max(position, end)
+    pieces.append(window[position:limit])
+    if len(text) > limit:
+        pieces.append(f"{MORE} (+{len(text) - limit} characters)")
+    return "".join(pieces)
+
+
+# --- values ---
+
+
+def redact(value: object, key: str = "") -> Plain:
+    """A plain JSON copy of any value, without secrets and of bounded size. Never raises.
+
+    Args:
+        value: anything. Bytes are counted, not shown; models and dataclasses are shown by their fields.
+        key: the name that the value has where it comes from; a telling one hides it whole.
+    """
+    return _Copy().value(value, key, depth=0)
+
+
+class _Copy:
+    """One copy of one value, with what is left of its bounds."""
+
+    def __init__(self) -> None:
+        self._nodes = MAX_NODES
+        self._room = MAX_TOTAL
+
+    def value(self, value: object, key: str, depth: int) -> Plain:
+        self._nodes -= 1
+        if self._nodes < 0 or depth > MAX_DEPTH:
+            return MORE
+        try:
+            if key and is_secret_key(key) and not _is_harmless(key, value):
+                return HIDDEN
+            return self._plain(value, depth)
+        except Exception:
+            return f"<unprintable {type(value).__name__}>"
+
+    def _plain(self, value: object, depth: int) -> Plain:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return _number(value)
+        fields = _fields(value)
+        if fields is not None:
+            return self._mapping(fields, depth)
+        if isinstance(value, list | tuple | Set | deque):
+            return self._sequence(value, depth)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"<{len(value)} bytes>"
+        return self._text(_as_text(value))
+
+    def _text(self, text: str) -> str:
+        limit = min(MAX_TEXT, self._room)
+        self._room -= min(limit, len(text))
+        return redact_text(text, limit)
+
+    def _mapping(self, mapping: Mapping[object, object], depth: int) -> Plain:
+        # {"name": "Authorization", "value": "…"}: the key stands beside its value
+        name = mapping.get("name", mapping.get("key"))
+        named = isinstance(name, str) and is_secret_key(str.__str__(name))
+        copy: dict[str, Plain] = {}
+        for item, value in islice(mapping.items(), self._nodes + 1):
+            key = _as_text(item)
+            secret = named and key.lower() == "value"
+            copy[self._text(key)] = HIDDEN if secret else self.value(value, key, depth + 1)
+            if self._nodes < 0:
+                copy[MORE] = MORE
+                break
+        return copy
+
+    def _sequence(self, items: Iterable[object], depth: int) -> Plain:
+        taken = list(islice(items, self._nodes + 1))
+        # ("Authorization", "…"): headers and parameters come as pairs too
+        if len(taken) == 2 and isinstance(taken[0], str | bytes):
+            key = _as_text(taken[0])
+            return [self._text(key), self.value(taken[1], key, depth + 1)]
+        copy: list[Plain] = []
+        for item in taken:
+            copy.append(self.value(item, "", depth + 1))
+            if self._nodes < 0:
+                break
+        return copy
+
+
+def _fields(value: object) -> Mapping[object, object] | None:
+    """The names and values inside a mapping, model, dataclass or named tuple; None for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, BaseModel):
+        return dict(value)
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=False))
+    return None
+
+
+def _as_text(value: object) -> str:
+    """A text for what has no JSON shape."""
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass may answer anything
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if isinstance(value, date | time | UUID | Decimal | PurePath | Enum):
+        return str(value)
+    return repr(value)
+
+
+def _is_harmless(key: str, value: object) -> bool:
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
+        return True
+    return isinstance(value, int | float) and not _MEASURES.isdisjoint(_words(key))
+
+
+def _number(value: int | float) -> Plain:
+    """The bare number: a subclass may print itself as it likes, and JSON knows no NaN."""
+    if isinstance(value, int):
+        bits = int.bit_length(value)
+        return int.__add__(value, 0) if bits <= _MAX_BITS else f"<int of {bits} bits>"
+    bare = float.__add__(value, 0.0)
+    return bare if math.isfinite(bare) else str(bare)
