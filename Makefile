@@ -29,15 +29,28 @@ run: install ## Run the main job: Valkey, mail catcher, fleet and Node producer 
 	@# In a process group of its own, Ctrl-C reaches the fleet and not make, so a clean drain exits 0.
 	@if [ -t 0 ]; then set -m; $(BIN)/fleet dev $(ARGS); else exec $(BIN)/fleet dev $(ARGS); fi
 
-check: $(VENV)/dev.stamp ## Check format, lint, types, layers, configuration, image and manifests
-	$(BIN)/ruff format --check .
+CHECKS := format lint types layers config yaml image manifests
+.PHONY: $(CHECKS)
+check: $(CHECKS) ## Check format, lint, types, layers, configuration, image and manifests (-k: all, despite failures)
+$(CHECKS): $(VENV)/dev.stamp
+
+format:
+	$(BIN)/ruff format --check --quiet .
+lint:
 	$(BIN)/ruff check .
+types:
 	$(BIN)/mypy
+layers:
 	$(BIN)/lint-imports
+config:
 	$(BIN)/fleet config schema --check
 	$(BIN)/fleet config check
+	$(BIN)/fleet config check --overlay k8s/base/overlay.yaml
+yaml:
 	$(BIN)/yamllint --strict .
+image:
 	$(BIN)/hadolint --failure-threshold style Dockerfile
+manifests:
 	@mkdir -p dist
 	$(BIN)/kubectl kustomize k8s/base > dist/k8s-base.yaml
 	$(BIN)/kubernetes-validate --strict --quiet dist/k8s-base.yaml

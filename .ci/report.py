@@ -15,18 +15,19 @@ BUDGETS = {"set-up": 4, "static": 2, "unit": 1, "integration": 4, "interop": 4, 
 
 
 def table(reports: Path) -> list[str]:
-    """The rings with their budget and time, in the order in which they run."""
-    lines = [f"{'ring':<12} {'budget min':>10} {'spent min':>10}"]
+    """The rings with their budget, time and result, in the order in which they run."""
+    lines = [f"{'ring':<12} {'budget min':>10} {'spent min':>10}  result"]
     total = 0.0
     for ring, budget in BUDGETS.items():
-        seconds = reports / f"{ring}.seconds"
-        if not seconds.exists():
-            lines.append(f"{ring:<12} {budget:>10} {'not run':>10}")
+        took = reports / f"{ring}.took"
+        if not took.exists():
+            lines.append(f"{ring:<12} {budget:>10} {'':>10}  not run")
             continue
-        spent = int(seconds.read_text()) / 60
-        total += spent
-        over = "  WARNING: over budget" if spent > budget else ""
-        lines.append(f"{ring:<12} {budget:>10} {spent:>10.1f}{over}")
+        seconds, status = map(int, took.read_text().split())
+        total += seconds / 60
+        result = "FAILED" if status else "passed"
+        over = ", WARNING: over budget" if seconds > budget * 60 else ""
+        lines.append(f"{ring:<12} {budget:>10} {seconds / 60:>10.1f}  {result}{over}")
     lines.append(f"{'total':<12} {sum(BUDGETS.values()):>10} {total:>10.1f}")
     return lines
 

@@ -255,13 +255,13 @@ class FleetConfig(Section):
     """All of fleet.yaml."""
 
     redis: RedisConfig = RedisConfig()
-    """Where the queues live."""
+    """The server that holds the queues."""
     http: HttpConfig = HttpConfig()
     """Health and metrics."""
     log: LogConfig = LogConfig()
     """What is written to standard error."""
     tracing: TracingConfig = TracingConfig()
-    """Spans of job processing."""
+    """Traces of what becomes of a job."""
     pools: Annotated[dict[str, PoolConfig], Field(json_schema_extra={"minProperties": 1})]
     """The kinds of process, by name."""
     queues: Annotated[dict[str, QueueConfig], Field(json_schema_extra={"minProperties": 1})]

@@ -46,7 +46,8 @@ def _is_task_type(value: object) -> bool:
 
 def _modules() -> Iterable[ModuleType]:
     for module in pkgutil.iter_modules(__path__):
-        yield pkgutil.resolve_name(f"{__name__}.{module.name}")
+        # The colon makes it import and nothing else: without it, a failed import becomes an AttributeError.
+        yield pkgutil.resolve_name(f"{__name__}.{module.name}:")
 
 
 TASKS: Mapping[str, type[Task]] = collect(_modules())

@@ -124,13 +124,14 @@ def _problems(error: ValidationError, model: type[Task]) -> list[Problem]:
 
 
 def _fields(model: BaseModel) -> dict[str, Any]:
-    declared = type(model).model_fields
-    present = {
-        field.serialization_alias or field.alias or name: getattr(model, name)
-        for name, field in declared.items()
-        if name in model.model_fields_set
-    }
-    return present | (model.model_extra or {})
+    unknown = model.model_extra or {}
+    present: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        # An unknown field called `user_id` also marks the declared user_id as set, whose wire name is userId.
+        if name in model.model_fields_set and not (name in unknown and value == field.default):
+            present[field.serialization_alias or field.alias or name] = value
+    return present | unknown
 
 
 def _kind(data: object) -> str:

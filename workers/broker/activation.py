@@ -10,6 +10,8 @@ from typing import Any
 
 from workers.broker.numbers import is_number, whole
 
+_KINDS = {NoneType: "null", bool: "true or false", str: "a string", list: "a list"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
@@ -95,9 +97,6 @@ def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], toke
         defects=tuple(defects),
         raw=row,
     )
-
-
-_KINDS = {NoneType: "null", bool: "true or false", str: "a string", list: "a list"}
 
 
 def _int(text: str | None, default: int = 0) -> int:

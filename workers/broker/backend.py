@@ -15,12 +15,13 @@ from bullmq.backends import RedisBackend
 from bullmq.error_code import ErrorCode
 from bullmq.redis_connection import RedisConnection
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
 from workers.broker import result
 from workers.broker.activation import Activation, parse
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.keep import keep_jobs
+from workers.broker.numbers import is_number, whole
 from workers.broker.scripts import Scripts
 
 #: Per-minute data points of completed and failed counts that BullMQ keeps: two weeks, Node's MetricsTime.TWO_WEEKS.
@@ -83,9 +84,14 @@ class Fetched:
     """When the next delayed job is due, ms since the epoch; 0: none is known."""
 
 
-def script_failed(error: Exception) -> bool:
-    """Whether a Lua script broke on what it found: sending it again can't help. An answer like OOM or READONLY can."""
-    return isinstance(error, ResponseError) and "user_script" in str(error)
+def may_pass(error: Exception) -> bool:
+    """Whether sending again can help: a lost connection can come back, a server that is full or read-only recover.
+
+    A Lua script that broke on what it found breaks again, and so does our own code on what it could not send.
+    """
+    if isinstance(error, ResponseError):
+        return "user_script" not in str(error)
+    return isinstance(error, RedisError | OSError) and not isinstance(error, DataError)
 
 
 def now_ms() -> int:
@@ -278,4 +284,4 @@ def _packed(fields: Mapping[str, str]) -> bytes:
 
 def _attempts(job: Activation) -> int:
     attempts = job.opts.get("attempts")
-    return attempts if isinstance(attempts, int) and attempts > 0 else 1
+    return whole(attempts) if is_number(attempts) and attempts > 0 else 1

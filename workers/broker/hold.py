@@ -21,6 +21,8 @@ class Interrupt:
     reason: str
     by: float
     """Monotonic seconds until which the execution may still end by itself."""
+    cleanup_s: float = 1.0
+    """After `by`, how long a cancelled run may clean up before its slot goes on without it."""
 
 
 class Hold:
@@ -38,7 +40,8 @@ class Hold:
 
     def ask_back(self, interrupt: Interrupt) -> None:
         """Interrupt the execution. A lost lock outranks a drain; a nearer `by` replaces a later one."""
-        if self.interrupt is not None and self.interrupt.kind == "lock_lost":
+        former = self.interrupt
+        if former is not None and interrupt.kind == "drain" and (former.kind == "lock_lost" or former.by <= interrupt.by):
             return
         self.interrupt = interrupt
         self.interrupted.set()

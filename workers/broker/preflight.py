@@ -50,8 +50,9 @@ def judge(facts: ServerFacts, *, allow_eviction: bool) -> None:
             (docs.bullmq.io, "Going to production").
     """
     numbers = tuple(int(n) for n in re.findall(r"\d+", facts.version)[:2])
-    if numbers and numbers < MIN_VERSION:
-        raise ServerRefusedError(f"Redis {facts.version} is too old: 6.2 or newer is needed (redis.url)")
+    if numbers and numbers < MIN_VERSION[: len(numbers)]:
+        needed = ".".join(map(str, MIN_VERSION))
+        raise ServerRefusedError(f"Redis {facts.version} is too old: {needed} or newer is needed (redis.url)")
     if facts.eviction not in ("", "noeviction") and not allow_eviction:
         raise ServerRefusedError(
             f"Redis may evict keys (maxmemory-policy is {facts.eviction}), so jobs can vanish: "

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from workers.broker import spans
 from workers.broker.activation import Activation
-from workers.broker.backend import Fetched, FleetBackend, RefusedError, WorkerSettings, script_failed
+from workers.broker.backend import MAX_REASON, Fetched, FleetBackend, RefusedError, WorkerSettings, may_pass
 from workers.broker.doorman import Doorman, backoff_s
 from workers.broker.endings import Ending, Failed, Lost
 from workers.broker.events import (
@@ -35,6 +35,7 @@ from workers.broker.events import (
 from workers.broker.hold import Hold, Interrupt
 from workers.broker.leases import Leases
 from workers.broker.reports import ended
+from workers.broker.result import message
 from workers.broker.settle import settle
 
 Execute: TypeAlias = Callable[[Activation, Hold], Awaitable[Ending]]
@@ -134,7 +135,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._doorman.close()
         now = time.monotonic()
         reserve = min(STOP_RESERVE_MAX_S, max(0.0, by - now) * STOP_RESERVE)
-        self._leases.ask_back(Interrupt("drain", "the worker is shutting down", by - reserve))
+        # Half of the reserve is for the runs to clean up, half for writing.
+        self._leases.ask_back(Interrupt("drain", "the worker is shutting down", by - reserve, reserve / 2))
         if self._stopping is None:
             self._report(WorkerState(queue=self.name, state="draining", slots=self.settings.slots))
             self._stopping = asyncio.create_task(self._close())
@@ -192,6 +194,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._leases.add(hold)
         span = spans.start(job, self.settings.name, links_only=self.settings.links_only)
         started = time.monotonic()
+        ending: Ending = Lost(reason="its slot was cancelled")
         try:
             with structlog.contextvars.bound_contextvars(
                 queue=self.name, job_id=job.id, job_name=job.name, attempt=job.attempts_made + 1
@@ -204,7 +207,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
                 ending, fetched = await self._finish(job, ending)
         finally:
             self._leases.remove(hold)
-        spans.finish(span, ending)
+            spans.finish(span, ending)
         self._report(ended(ending, self._about(job, span), time.monotonic() - started))
         self._doorman.note(fetched)
         return fetched.activation
@@ -220,6 +223,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:  # this slot is being torn down: the executor must not outlive it
+            task.add_done_callback(_see)
             task.cancel()
             raise
         if task.cancelled():
@@ -228,7 +232,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         if error is None:
             return task.result()
         self._error(error, "execute", job.id)
-        return Failed(reason=f"{type(error).__name__}: {error}", error=type(error).__name__)
+        name = type(error).__name__
+        return Failed(reason=f"{name}: {message(error, MAX_REASON)}", error=name)
 
     async def _advance_scheduler(self, job: Activation) -> None:
         """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""
@@ -245,6 +250,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         """Write the ending, through lost connections, until Redis agrees or says that the job is no longer ours."""
         failures = 0
         doubt: Exception | None = None  # what left us unsure whether the script ran
+        sent_again = False
         while True:
             try:
                 if doubt is None:
@@ -255,18 +261,23 @@ class FleetWorker(Worker):  # type: ignore[misc]
                     return ending, Fetched(activation=settled.next_job)
                 if not settled.ours:
                     return Lost(reason=f"its lock was lost ({doubt})"), Fetched()
-                if script_failed(doubt):
+                if not may_pass(doubt):
                     ending = self._instead(ending, doubt)
-                doubt = None
+                doubt, sent_again = None, True
             except RefusedError as error:
+                if error.lost is not None and sent_again:  # the first one may have arrived after we had looked
+                    doubt, sent_again = error, False
+                    continue
                 if error.lost is not None:
                     return Lost(reason=error.lost), Fetched()
                 self._error(error, "finish", job.id)
                 ending = self._instead(ending, error)
             except Exception as error:
-                doubt = error
                 self._error(error, "finish", job.id)
-                if not script_failed(error):
+                if doubt is not None and not may_pass(error):  # looking is what broke: again would break again
+                    return Lost(reason=f"what became of it can't be told: {message(error, MAX_REASON)}"), Fetched()
+                doubt = error
+                if may_pass(error):
                     failures += 1
                     await asyncio.sleep(backoff_s(failures))
 
@@ -325,3 +336,9 @@ class FleetWorker(Worker):  # type: ignore[misc]
         if not self.is_up:
             self.is_up = True
             self._report(ConnectionChanged(queue=self.name, up=True, detail=""))
+
+
+def _see(task: asyncio.Future[Ending]) -> None:
+    """Look at what a cancelled execution raised, so that the loop does not report it as never retrieved."""
+    if not task.cancelled():
+        task.exception()

@@ -6,7 +6,6 @@ import typer
 
 from workers.cli import config as config_group
 from workers.cli.dev import dev
-from workers.cli.pool_process import pool_process
 from workers.cli.run import run
 
 app = typer.Typer(
@@ -20,4 +19,3 @@ app = typer.Typer(
 app.command()(run)
 app.command()(dev)
 app.add_typer(config_group.app, name="config", help="Check, show and explain the configuration.")
-app.command("pool-process", hidden=True)(pool_process)

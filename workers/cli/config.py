@@ -52,7 +52,7 @@ def check(
         raise _refused(str(ConfigError(issues)))
     queues, pools = len(loaded.config.queues), len(loaded.config.pools)
     files = ", ".join(str(file) for file in [config, *overlay])
-    typer.echo(f"{files}: correct, with {queues} queues in {pools} pools")
+    typer.echo(f"{files}: correct (queues: {queues}, pools: {pools})")
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""`fleet pool-process`: one child of the supervisor. Not for people; `fleet run` starts it."""
+"""One child of the supervisor: `python -m workers.cli.pool_process FD`. Not for people; `fleet run` starts it.
+
+A module of its own instead of a command of `fleet`, so that a child imports no more than it needs.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import logging
 import os
 import signal
 import sys
-
-import typer
 
 from workers.broker.preflight import ServerRefusedError
 from workers.cli.shutdown import run_until_signal
@@ -22,10 +23,14 @@ log = logging.getLogger(__name__)
 EXIT_NOT_DRAINED = 1
 
 
-def pool_process(beat_fd: int = typer.Argument(help="Descriptor of the pipe to the supervisor.")) -> None:
-    """Serve the queues named on standard input until it closes or a signal comes."""
+#: How a supervisor starts it; the descriptor of the beat pipe follows.
+COMMAND = (sys.executable, "-m", "workers.cli.pool_process")
+
+
+def main() -> int:
+    """Serve the queues that standard input names until it closes or a signal comes; returns the exit code."""
     brief = PoolBrief.model_validate_json(sys.stdin.buffer.readline())
-    raise typer.Exit(asyncio.run(_serve(brief, beat_fd)))
+    return asyncio.run(_serve(brief, beat_fd=int(sys.argv[1])))
 
 
 async def _serve(brief: PoolBrief, beat_fd: int) -> int:
@@ -56,3 +61,7 @@ async def _drain_when_orphaned() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
         transport.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

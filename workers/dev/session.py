@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from config.redaction import mask_url
@@ -149,7 +150,7 @@ class Session:
         joined = self._valkey is not None and self._valkey.joined
         self._board.fact("redis", lambda: f"{redis}{' (of another session here)' if joined else ''}")
         if catcher := self._catcher:
-            self._board.fact("mails", lambda: f"{catcher.count} in {catcher.directory}")
+            self._board.fact("mails", lambda: f"{catcher.count} in {_shown(catcher.directory)}")
         if self._fleet is not None and self._fleet.skipped:
             skipped = ", ".join(self._fleet.skipped)
             self._board.fact("not served yet", lambda: skipped)
@@ -200,3 +201,8 @@ class Session:
             return False
         working.result()
         return True
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

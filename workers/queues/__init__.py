@@ -46,7 +46,8 @@ def _load(name: str) -> QueueModule[Any, Any]:
     folder = name.replace("-", "_")
     where = f"workers/queues/{folder}"
     try:
-        package = pkgutil.resolve_name(f"{__name__}.{folder}")
+        # The colon makes it import and nothing else: without it, a failed import becomes an AttributeError.
+        package = pkgutil.resolve_name(f"{__name__}.{folder}:")
     except Exception as error:
         raise QueueModuleError(f"{where}: importing it failed: {type(error).__name__}: {error}") from error
     module = getattr(package, "MODULE", None)

@@ -122,7 +122,9 @@ class _Child:
             await self._brief(self.process)
             if self._stopping.is_set():  # stopped while it was being born
                 self.signal(signal.SIGTERM)
-            return await self.process.wait()
+            code = await self.process.wait()
+            # Terminated before it could listen for the signal: it held no job, so it drained.
+            return 0 if code == -signal.SIGTERM and self.beat is None and self._stopping.is_set() else code
         finally:
             ears.cancel()
             await asyncio.wait({ears})
@@ -221,6 +223,7 @@ class Supervisor:
         which makes them hand back at once.
         """
         self._stopping = True
+        alive = [child for child in self._children if child.process is not None]
         for child in self._children:
             child.stop()
         if not self._runs:
@@ -231,7 +234,7 @@ class Supervisor:
             for child in self._children:
                 child.signal(signal.SIGKILL)
             await asyncio.wait(self._runs, timeout=5.0)
-        self.drained = self.drained and all(child.code in (0, None) for child in self._children)
+        self.drained = self.drained and all(child.code == 0 for child in alive)
 
     @property
     def started(self) -> bool:

@@ -42,7 +42,7 @@ class Received:
 
     @property
     def message(self) -> EmailMessage:
-        return cast(EmailMessage, message_from_bytes(self.content, policy=policy.SMTPUTF8))
+        return message_from_bytes(self.content, policy=policy.SMTPUTF8)
 
 
 @dataclass

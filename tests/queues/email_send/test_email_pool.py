@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,8 @@ async def test_connection_lent_out_while_closing_is_not_kept(make_server: MakeSe
         await wait_until(lambda: "RCPT" in server.commands)
 
     server.gate.set()
-    assert (await sending)["success"] is True
+    result: Any = await sending
+    assert result["success"] is True
     await wait_until(lambda: server.open == 0)
 
 

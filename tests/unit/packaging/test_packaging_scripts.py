@@ -142,7 +142,7 @@ def test_ring_keeps_the_exit_code_and_the_time(tmp_path: Path) -> None:
     done = ring(tmp_path, "unit", "sh", "-c", "exit 5")
     assert done.returncode == 5
     assert re.search(r"unit: FAILED after 0\.\d minutes", done.stdout)
-    assert (tmp_path / "dist/reports/unit.seconds").read_text().strip().isdigit()
+    assert re.fullmatch(r"\d+ 5\n", (tmp_path / "dist/reports/unit.took").read_text())
 
 
 def test_ring_forgets_the_report_of_an_earlier_run(tmp_path: Path) -> None:
@@ -162,16 +162,16 @@ def report(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 def test_report_warns_over_budget_and_sums_the_rings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "unit.seconds").write_text("90\n")
-    (tmp_path / "static.seconds").write_text("30\n")
+    (tmp_path / "unit.took").write_text("90 1\n")
+    (tmp_path / "static.took").write_text("30 0\n")
     (tmp_path / "unit.xml").write_text(
         '<testsuites><testsuite tests="10" failures="1" errors="1" skipped="2"/></testsuites>'
     )
     (tmp_path / "interop.xml").write_text('<testsuites><testsuite tests="5" failures="0" skipped="0"/></testsuites>')
     lines = report(tmp_path, capsys, monkeypatch)
     by_ring = {line.split()[0]: line for line in lines if line}
-    assert by_ring["unit"].split()[1:3] == ["1", "1.5"] and "over budget" in by_ring["unit"]
-    assert by_ring["static"].split()[1:] == ["2", "0.5"]
+    assert by_ring["unit"].split(maxsplit=3)[1:] == ["1", "1.5", "FAILED, WARNING: over budget"]
+    assert by_ring["static"].split()[1:] == ["2", "0.5", "passed"]
     assert by_ring["interop"].endswith("not run")
     assert by_ring["total"].split()[2] == "2.0"
     assert lines[-1] == "11 passed, 2 failed, 2 skipped"

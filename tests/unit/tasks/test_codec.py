@@ -1,0 +1,260 @@
+"""Decoding and encoding: what survives, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+import tasks
+from tasks.base import Task
+from tasks.codec import DecodeError, UnknownTaskType, WireError, decode, encode
+from tasks.email_send import EmailSend
+
+EXAMPLES = json.loads((Path(__file__).parents[3] / "workers/dev/example_jobs.json").read_text())
+EMAILS = [each["data"] for each in EXAMPLES if each["data"]["type"] == "email-send"]
+VALID: dict[str, Any] = {"type": "email-send", "id": "a:reset", "to": ["dana@x.org"], "subject": "s", "text": "t"}
+
+text = st.text(st.characters(), max_size=80)  # lone surrogates included
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4)
+)
+keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def nested(levels: int) -> list[Any]:
+    """A list in a list in a list …"""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality for which NaN equals NaN."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
+        return math.isnan(right)
+    return type(left) is type(right) and bool(left == right)
+
+
+@pytest.mark.parametrize("data", EMAILS)
+def test_nodes_mails_come_back_as_they_were(data: dict[str, Any]) -> None:
+    task = decode(data)
+    assert isinstance(task, EmailSend)
+    assert (task.id, task.to, task.subject, task.text) == (data["id"], data["to"], data["subject"], data["text"])
+    assert task.html == data["html"]
+    assert encode(task) == data
+
+
+def test_nodes_examples_hold_both_kinds_of_mail() -> None:
+    assert [data["id"] for data in EMAILS] == ["k3j9x0ab12cd:reset-password", "p0w3k9zz18ab"]
+
+
+@given(
+    st.dictionaries(keys, json_values, max_size=6),
+    st.fixed_dictionaries(
+        {"id": text, "to": st.lists(text, min_size=1, max_size=3), "subject": text, "text": text},
+        optional={"html": text | st.none(), "userId": text | st.none(), "status": text},
+    ),
+)
+@example({"user_id": 5, "__proto__": {"a": 1}, "__dict__": 1, "model_fields": [], "model_config": None}, {})
+@example({"nan": math.nan, "huge": 10**400}, {"userId": None})
+def test_round_trip_keeps_every_key_and_value(extra: dict[str, Any], fields: dict[str, Any]) -> None:
+    data = {**extra, **VALID, **fields}
+    for key in ("html", "userId", "status"):
+        if key not in fields:
+            data.pop(key, None)
+    before = copy.deepcopy(data)
+
+    assert same(encode(decode(data)), before)
+
+
+def depth(value: list[Any]) -> int:
+    levels = 0
+    while value:
+        value, levels = value[0], levels + 1
+    return levels
+
+
+@given(
+    st.sampled_from([("id",), ("to",), ("to", 1), ("subject",), ("text",), ("html",), ("userId",), ("status",)]),
+    st.integers() | st.floats() | st.booleans() | st.dictionaries(text, scalars) | st.just(10**5000),
+)
+def test_wrong_type_is_named_by_its_path(where: tuple[str] | tuple[str, int], value: Any) -> None:
+    data = copy.deepcopy(VALID) | {"to": ["a@x.org", "b@x.org", "c@x.org"]}
+    if len(where) == 2:
+        data[where[0]][where[1]] = value
+    else:
+        data[where[0]] = value
+
+    with pytest.raises(DecodeError) as error:
+        decode(data)
+
+    (problem,) = error.value.problems
+    assert problem.path == ".".join(["data", *map(str, where)])
+    assert problem.expected == ("a list" if where == ("to",) else "a string")
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("field", ["id", "to", "subject", "text"])
+def test_missing_field_is_named_with_what_it_should_be(field: str) -> None:
+    data = {key: value for key, value in VALID.items() if key != field}
+    with pytest.raises(DecodeError) as error:
+        decode(data)
+    kind = "a list" if field == "to" else "a string"
+    assert str(error.value) == f"data.{field}: expected {kind}, found nothing"
+
+
+@given(json_values)
+@example({5: 6, "type": "email-send"})
+@example({"type": "email-send", "\ud800": 1})
+def test_whatever_the_data_only_wire_errors_are_raised(data: Any) -> None:
+    with pytest.raises(WireError) as error:
+        decode(data)
+    assert len(str(error.value)) < 1200
+    assert str(error.value).isprintable()
+
+
+def test_data_nested_beyond_recursion_decodes_and_comes_back() -> None:
+    assert depth(encode(decode(VALID | {"extra": nested(100_000)}))["extra"]) == 100_000
+
+
+@pytest.mark.parametrize(
+    "data", [nested(100_000), {"type": nested(100_000)}, VALID | {"to": nested(100_000)}], ids=["data", "type", "to"]
+)
+def test_nesting_in_the_wrong_place_is_refused(data: Any) -> None:
+    with pytest.raises(DecodeError):
+        decode(data)
+
+
+@given(st.dictionaries(st.sampled_from([*VALID, "html", "userId", "status", "extra"]), json_values))
+def test_mutated_mail_decodes_or_says_where_it_is_wrong(changes: dict[str, Any]) -> None:
+    try:
+        decode(VALID | changes)
+    except DecodeError as error:
+        assert {problem.path.split(".")[1] for problem in error.problems} <= changes.keys()
+    except UnknownTaskType as error:
+        assert error.name == changes["type"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "data: expected an object, found a list"),
+        (None, "data: expected an object, found null"),
+        ("text", 'data: expected an object, found "text" (string)'),
+        (7, "data: expected an object, found 7 (integer)"),
+        ({}, "data.type: expected a string, found nothing"),
+        ({"type": None}, "data.type: expected a string, found null"),
+        (VALID | {"to": []}, "data.to: expected a length of at least 1, found an empty list"),
+        (VALID | {"to": "dana@x.org"}, 'data.to: expected a list, found "dana@x.org" (string)'),
+        (VALID | {"to": [7]}, "data.to.0: expected a string, found 7 (integer)"),
+        (VALID | {"html": ["<p>"]}, "data.html: expected a string, found a list of 1"),
+        (
+            {"type": "email-send", "id": "w", "to": ["a@x.org"], "template": "welcome", "data": {"name": "Dana"}},
+            "data.subject: expected a string, found nothing; data.text: expected a string, found nothing",
+        ),
+    ],
+)
+def test_error_texts(data: Any, message: str) -> None:
+    with pytest.raises(DecodeError) as error:
+        decode(data)
+    assert str(error.value) == message
+    assert (error.value.path, error.value.expected, error.value.found) == (
+        error.value.problems[0].path,
+        error.value.problems[0].expected,
+        error.value.problems[0].found,
+    )
+
+
+def test_long_texts_are_measured_and_not_quoted() -> None:
+    with pytest.raises(DecodeError) as error:
+        decode(VALID | {"to": "my password is hunter2, please keep it to yourself"})
+    assert str(error.value) == "data.to: expected a list, found a string of 50 characters"
+
+
+def test_unknown_type_is_no_decode_error() -> None:
+    with pytest.raises(UnknownTaskType) as error:
+        decode({"type": "hologram-send"})
+    assert not isinstance(error.value, DecodeError)
+    assert error.value.name == "hologram-send"
+    assert str(error.value) == 'data.type: expected a task type known here, found "hologram-send" (string)'
+
+
+def test_made_task_is_written_with_its_type_and_nothing_unset() -> None:
+    task = EmailSend(id="1", to=["a@x.org"], subject="s", text="t")
+    assert encode(task) == {"type": "email-send", "id": "1", "to": ["a@x.org"], "subject": "s", "text": "t"}
+    assert encode(EmailSend(id="1", to=["a"], subject="", text="", user_id="7"))["userId"] == "7"
+
+
+def test_written_data_is_not_shared_with_the_task() -> None:
+    task = decode(VALID | {"extra": {"list": [1]}})
+    encode(task)["extra"]["list"].append(2)
+    assert encode(task)["extra"] == {"list": [1]}
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
+
+    part_name: str
+    size: int = 0
+
+
+class Assembly(Task):
+    type: Literal["assembly"] = "assembly"
+    parts: list[Part]
+    by_place: dict[str, Part] | None = None
+
+
+@pytest.fixture
+def assembly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "TASKS", {"assembly": Assembly})
+
+
+@pytest.mark.usefixtures("assembly")
+def test_nested_models_round_trip_with_their_unknown_fields() -> None:
+    data = {
+        "type": "assembly",
+        "id": "1",
+        "parts": [{"partName": "bolt", "colour": "red"}, {"partName": "nut", "size": 3}],
+        "byPlace": {"left": {"partName": "bolt", "part_name": "an unknown field"}},
+    }
+    assert encode(decode(data)) == data
+
+
+@pytest.mark.usefixtures("assembly")
+def test_nested_problems_are_named_by_their_path_and_listed_up_to_five() -> None:
+    parts: list[Any] = [{"partName": 1}, {"size": "big"}, 7, {"partName": "x", "size": 2.5}, {"partName": None}]
+    with pytest.raises(DecodeError) as error:
+        decode({"type": "assembly", "id": "1", "parts": parts})
+    assert str(error.value).split("; ") == [
+        "data.parts.0.partName: expected a string, found 1 (integer)",
+        "data.parts.1.partName: expected a string, found nothing",
+        'data.parts.1.size: expected an integer, found "big" (string)',
+        "data.parts.2: expected an object, found 7 (integer)",
+        "data.parts.3.size: expected an integer, found 2.5 (number)",
+        "and 1 more",
+    ]
+
+
+@pytest.mark.usefixtures("assembly")
+def test_millions_of_problems_are_counted_and_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(*_: Any) -> Any:
+        raise AssertionError("each costs memory")
+
+    monkeypatch.setattr("tasks.codec.problem", examine)
+    with pytest.raises(DecodeError, match=r"data: expected the fields of assembly, found 20000 problems in them"):
+        decode({"type": "assembly", "id": "1", "parts": [7] * 20_000})
