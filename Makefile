@@ -45,7 +45,7 @@ layers:
 config:
 	$(BIN)/fleet config schema --check
 	$(BIN)/fleet config check
-	$(BIN)/fleet config check --overlay k8s/base/overlay.yaml
+	REDIS_URL=redis://redis SMTP_URL=smtp://mail $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:
 	$(BIN)/yamllint --strict .
 image:

@@ -47,9 +47,7 @@ def parse_template(text: str) -> tuple[Piece, ...]:
     Raises:
         InterpolationError: an unclosed or malformed `${`.
     """
-    pieces, end = _pieces(text, 0, 0)
-    assert end == len(text)  # noqa: S101 - only a nested default ends earlier
-    return pieces
+    return _pieces(text, 0, 0)[0]
 
 
 def _pieces(text: str, start: int, depth: int) -> tuple[tuple[Piece, ...], int]:

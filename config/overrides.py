@@ -84,10 +84,15 @@ def _key(rest: list[str], joiner: str, path: KeyPath, node: Node | None, shape: 
     raise UnknownKeyError(f"unknown key{suggestion(_fold(rest[0]), known)}", (*path, rest[0].lower()))
 
 
+def _order(name: str) -> tuple[int, bool, str]:
+    # Another policy replaces the whole scale, so its keys come after it.
+    return name.count("__"), not name.upper().endswith("__POLICY"), name
+
+
 def apply_environment(tree: Node, env: Mapping[str, str], shape: Shape, report: Report) -> Node:
-    """Lay the `FLEET__…` variables over the tree, the shorter names first."""
+    """Lay the `FLEET__…` variables over the tree: the upper keys first, and a `policy` before its companions."""
     seen: dict[KeyPath, str] = {}
-    for name in sorted((name for name in env if name.startswith(PREFIX)), key=lambda name: (len(name), name)):
+    for name in sorted((name for name in env if name.startswith(PREFIX)), key=_order):
         origin = Origin("env", name)
         try:
             path = resolve(name.removeprefix(PREFIX).split("__"), "__", tree, shape)

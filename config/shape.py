@@ -26,9 +26,17 @@ def _bounded(noun: str, schema: Mapping[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{noun} from {low} to {high}"
-    if low is not None:
-        return f"{noun} of at least {low}"
-    return noun if high is None else f"{noun} of at most {high}"
+    bounds = [
+        f"{word} {schema[key]}"
+        for key, word in (
+            ("minimum", "of at least"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "of at most"),
+            ("exclusiveMaximum", "below"),
+        )
+        if key in schema
+    ]
+    return " ".join([noun, " and ".join(bounds)]) if bounds else noun
 
 
 def _words(schema: Mapping[str, Any]) -> str:

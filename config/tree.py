@@ -119,7 +119,7 @@ def merge(base: Node, over: Node, path: KeyPath = ()) -> Node:
     """
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
-    if path[-1:] == ("scale",) and _policy(base) != _policy(over) is not None:
+    if path[-1:] == ("scale",) and _policy(over) not in (None, _policy(base)):
         return over
     merged = dict(base.value)
     for key, value in over.value.items():

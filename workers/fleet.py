@@ -54,6 +54,10 @@ __all__ = [
     "serve_pool",
 ]
 
+#: Between two looks for jobs whose worker died, ms: BullMQ's 30 s, and with a shorter `lock` half of that, since a short
+#: lock asks for such jobs to be found soon. Such a job starts again within the lock and two looks.
+STALLED_CHECK_MS = 30_000
+
 
 def select(
     config: FleetConfig, pools: Collection[str] | None = None, queues: Collection[str] | None = None
@@ -153,6 +157,7 @@ def _worker_settings(config: FleetConfig, entry: QueueConfig, name: str) -> Work
         name=name,
         slots=entry.concurrency,
         lock_ms=round(entry.lock * 1000),
+        stalled_interval_ms=min(STALLED_CHECK_MS, round(entry.lock * 500)),
         max_stalls=entry.stalls,
         limiter={"max": rate.count, "duration": round(rate.per_s * 1000)} if rate else None,
         keep_completed=entry.keep.completed.to_bullmq(),

@@ -38,6 +38,11 @@ _LOST_CODES = {
     ErrorCode.JobLockMismatch.value: "another worker holds its lock",
 }
 
+#: Answers of a server that can't write now; inside a script they come with the script's name, as its own errors do.
+_PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+#: What other answers say when the same request would get them again: a broken script, a wrong key, a value too large.
+_LASTING = ("user_script", "WRONGTYPE", "Protocol error")
+
 
 class RefusedError(Exception):
     """A script ran and refused the ending; `code` is the Lua script's."""
@@ -89,8 +94,9 @@ def may_pass(error: Exception) -> bool:
 
     A Lua script that broke on what it found breaks again, and so does our own code on what it could not send.
     """
-    if isinstance(error, ResponseError):
-        return "user_script" not in str(error)
+    if type(error) is ResponseError:  # a subclass stands for the server's state: full, read-only, no permission
+        text = str(error)
+        return text.startswith(_PASSING) or not any(sign in text for sign in _LASTING)
     return isinstance(error, RedisError | OSError) and not isinstance(error, DataError)
 
 
@@ -231,8 +237,12 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
     async def _hand_back(self, job: Activation) -> Fetched:
         keys = self._named("active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events")
         self._accepted(await self._own.move_to_wait(keys, [job.id, job.token, self.toKey(job.id)]), job)
-        await self._own.unspend_start([self.toKey(job.id)], [])
+        await self.unspend_start(job)
         return Fetched()
+
+    async def unspend_start(self, job: Activation) -> None:
+        """Take back the start that a handed-back job did not make; does nothing the second time."""
+        await self._own.unspend_start([self.toKey(job.id)], [job.fence])
 
     def _named(self, *names: str) -> list[str]:
         return [self.keys[name] for name in names]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -24,6 +25,16 @@ MAX_BLOCK_S = 10.0
 BLOCK_SLACK_S = 5.0
 
 
+class EndpointError(ValueError):
+    """The URL can't be read. Says nothing of it: a password with a raw `/`, `#` or `?` shows up in any of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "redis.url can't be read: write redis://user:password@host:6379/0 (or rediss://, or unix:///path), "
+            "with user and password percent-encoded"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """One Redis or Valkey server.
@@ -33,6 +44,9 @@ class Endpoint:
         prefix: BullMQ's key prefix; must equal the Node side's.
         connect_timeout_s: for one connection attempt.
         command_timeout_s: for the reply to a non-blocking command.
+
+    Raises:
+        EndpointError: the URL can't be read.
     """
 
     url: str
@@ -40,11 +54,21 @@ class Endpoint:
     connect_timeout_s: float = 5.0
     command_timeout_s: float = 15.0
 
+    def __post_init__(self) -> None:
+        try:
+            parse_url(self.url)
+        except ValueError:
+            raise EndpointError from None
+
     @property
     def display(self) -> str:
         """The URL without user, password and query: safe to show."""
         parts = urlsplit(self.url)
+        after = parts.path if parts.scheme == "unix" else f"{parts.path}{parts.query}{parts.fragment}"
+        if "@" in after:  # a raw / ? or # in the password: what looks like the host is a part of it
+            return f"{parts.scheme}://…"
         host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{host}{port}{parts.path}"
 

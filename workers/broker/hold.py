@@ -40,11 +40,9 @@ class Hold:
 
     def ask_back(self, interrupt: Interrupt) -> None:
         """Interrupt the execution. A lost lock outranks a drain; a nearer `by` replaces a later one."""
-        former = self.interrupt
-        if former is not None and interrupt.kind == "drain" and (former.kind == "lock_lost" or former.by <= interrupt.by):
-            return
-        self.interrupt = interrupt
-        self.interrupted.set()
+        if self.interrupt is None or _outranks(interrupt, self.interrupt):
+            self.interrupt = interrupt
+            self.interrupted.set()
 
     async def progress(self, value: int | float | dict[str, Any]) -> None:
         """BullMQ's updateProgress. A Redis that is away is reported, not felt: running jobs run on.
@@ -66,3 +64,9 @@ class Hold:
             await self._backend.addLog(self.job.id, clean(line, MAX_REASON), keep_logs)
         except Exception as error:
             self._on_error(error, "log", self.job.id)
+
+
+def _outranks(new: Interrupt, former: Interrupt) -> bool:
+    if "lock_lost" in (new.kind, former.kind):
+        return former.kind != "lock_lost"
+    return new.by < former.by

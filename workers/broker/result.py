@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+#: Characters of the longest result; in UTF-8 it still fits the 512 MB of a Redis string.
+MAX_RESULT = 100 * 2**20
 #: Characters of what is said about a result that JSON can't carry.
 MAX_NOTE = 500
 
@@ -14,8 +16,16 @@ def dump(value: Any) -> tuple[str, str | None]:
     """The text for `returnvalue`, and what was wrong with the value, if anything.
 
     As in Node, NaN and infinities become null. What JSON can't carry at all (a set, bytes, a cycle) is replaced
-    by a placeholder that says so.
+    by a placeholder that says so, and so is what is too long for Redis.
     """
+    text, note = _dump(value)
+    if len(text) <= MAX_RESULT:
+        return text, note
+    note = f"result of {len(text):,} characters, more than the {MAX_RESULT:,} that are stored"
+    return _placeholder(note), note
+
+
+def _dump(value: Any) -> tuple[str, str | None]:
     try:
         return _text(value), None
     except Exception as error:  # a dict or str of the processor's own may raise anything
@@ -24,7 +34,11 @@ def dump(value: Any) -> tuple[str, str | None]:
         return _text(_finite(value, ())), None
     except Exception:
         note = clean(f"result of type {type(value).__name__} is not JSON: {problem}", MAX_NOTE)
-        return json.dumps({"unserialisable": note}), note
+        return _placeholder(note), note
+
+
+def _placeholder(note: str) -> str:
+    return json.dumps({"unserialisable": note})
 
 
 def _text(value: Any) -> str:

@@ -15,10 +15,10 @@ class Script(Protocol):
     def __call__(self, keys: list[str], args: list[Any]) -> Awaitable[Any]: ...
 
 
-# moveToActive adds 1 to `ats`. A job that is handed back did not start, so the start is taken back; only where the
-# job still exists, else HINCRBY would leave a stray hash behind.
+# moveToActive adds 1 to `ats`. A job that is handed back did not start, so the start is taken back; only where it is
+# still the last one: not twice, not from under a worker that has the job by now, and not from a job that is gone.
 _UNSPEND_START = """
-if redis.call("EXISTS", KEYS[1]) == 1 then
+if redis.call("HGET", KEYS[1], "ats") == ARGV[1] then
   return redis.call("HINCRBY", KEYS[1], "ats", -1)
 end
 return nil
@@ -32,3 +32,4 @@ class Scripts:
         self.move_to_wait: Script = client.register_script(loadScript("moveJobFromActiveToWait-9.lua"))
         """Front of `wait`, lock released. KEYS and ARGV: see the Lua file's head."""
         self.unspend_start: Script = client.register_script(_UNSPEND_START)
+        """KEYS: the job. ARGV: the `ats` of the start that is taken back."""

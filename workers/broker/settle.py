@@ -31,13 +31,16 @@ async def settle(backend: FleetBackend, job: Activation, ending: Ending) -> Sett
     next_job = await find_by_token(backend, job.token)
     if next_job is not None:
         return Settled(applied=True, ours=False, next_job=next_job)
-    return Settled(applied=await _shows(backend, job, ending), ours=False)
+    applied = await _shows(backend, job, ending)
+    if applied and isinstance(ending, HandedBack):  # its second step may be what is missing
+        await backend.unspend_start(job)
+    return Settled(applied=applied, ours=False)
 
 
 async def find_by_token(backend: FleetBackend, token: str) -> Activation | None:
     """The active job that is locked with this token: one that a fetch took although its reply was lost."""
     client = backend.conn
-    ids = [str(i) for i in await client.lrange(backend.keys["active"], 0, -1)]
+    ids = await _active(backend)
     if not ids:
         return None
     locks = await client.mget([backend.toKey(f"{job_id}:lock") for job_id in ids])
@@ -53,15 +56,20 @@ async def _shows(backend: FleetBackend, job: Activation, ending: Ending) -> bool
     row = await backend.conn.hgetall(backend.toKey(job.id))
     if not row:  # removed on completion or failure by its keep rule
         return isinstance(ending, Completed | Failed)
-    made = int(row.get("atm") or 0)
-    same_start = row.get("processedOn") == str(job.processed_on)
+    now = parse(backend.name, job.id, row, job.token)
+    if now.stalls != job.stalls:  # it was taken from us: whatever the row says may be another worker's doing
+        return False
     match ending:
         case Completed() | Failed():
-            return bool(row.get("finishedOn")) and made == job.attempts_made + 1
+            return bool(row.get("finishedOn")) and now.attempts_made == job.attempts_made + 1
         case Retry():
-            return made == job.attempts_made + 1
+            return now.attempts_made == job.attempts_made + 1
         case Delayed() | HandedBack():
-            state = await backend.getState(job.id)
-            return made == job.attempts_made and same_start and state != "active"
+            same = (now.attempts_made, now.processed_on) == (job.attempts_made, job.processed_on)
+            return same and job.id not in await _active(backend)
         case _:
             return False
+
+
+async def _active(backend: FleetBackend) -> list[str]:
+    return [str(job_id) for job_id in await backend.conn.lrange(backend.keys["active"], 0, -1)]

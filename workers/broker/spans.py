@@ -7,6 +7,7 @@ Node stores the propagator's carrier as a JSON string in `opts.tm` and opts out 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,30 +17,48 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
+from workers.broker.result import clean
+
+log = logging.getLogger(__name__)
 
 _tracer = trace.get_tracer("fleet.worker")
 #: Characters of a carrier that are looked at; a W3C context with baggage is far shorter.
 _MAX_CARRIER = 16_384
+#: Characters of a reason on a span.
+_MAX_REASON, _MAX_STATUS = 1000, 200
 
 
 def producer_context(opts: Mapping[str, Any]) -> Context:
     """The context that the producer left in the job; empty without one, or where it can't be read."""
-    telemetry = opts.get("telemetry")
-    carrier = opts.get("tm") or (telemetry.get("metadata") if isinstance(telemetry, dict) else None)
-    if opts.get("omc") or not isinstance(carrier, str) or len(carrier) > _MAX_CARRIER:
+    nested = opts.get("telemetry")  # producers in Python may write the options as they are named in the API
+    telemetry = nested if isinstance(nested, dict) else {}
+    carrier = opts.get("tm") or telemetry.get("metadata")
+    omitted = opts.get("omc") or telemetry.get("omitContext")
+    if omitted or not isinstance(carrier, str) or len(carrier) > _MAX_CARRIER:
         return Context()
     try:
         fields = json.loads(carrier)
-    except (ValueError, RecursionError):
+        if not isinstance(fields, dict):
+            return Context()
+        texts = {k.lower(): v for k, v in fields.items() if isinstance(v, str)}
+        return propagate.extract(texts, context=Context())
+    except Exception:  # not JSON, or a propagator (OTEL_PROPAGATORS) that raises on what it can't read
         return Context()
-    if not isinstance(fields, dict):
-        return Context()
-    texts = {k.lower(): v for k, v in fields.items() if isinstance(v, str)}
-    return propagate.extract(texts, context=Context())
 
 
 def start(job: Activation, worker: str, *, links_only: bool) -> Span:
-    """Start `process <queue>`: a child of the producer's span and linked to it, or with `links_only` a root."""
+    """Start `process <queue>`: a child of the producer's span and linked to it, or with `links_only` a root.
+
+    Never raises: where the SDK does, the job runs without a span.
+    """
+    try:
+        return _started(job, worker, links_only)
+    except Exception:
+        log.exception("no span could be started")
+        return trace.INVALID_SPAN
+
+
+def _started(job: Activation, worker: str, links_only: bool) -> Span:
     context = producer_context(job.opts)
     remote = trace.get_current_span(context).get_span_context()
     return _tracer.start_span(
@@ -67,17 +86,28 @@ def start(job: Activation, worker: str, *, links_only: bool) -> Span:
 
 
 def finish(span: Span, ending: Ending) -> None:
-    """Write the ending on the span. Node leaves failed spans UNSET; ours say ERROR, so that a backend finds them."""
+    """Write the ending on the span. Node leaves failed spans UNSET; ours say ERROR, so that a backend finds them.
+
+    Never raises.
+    """
+    try:
+        _describe(span, ending)
+        span.end()
+    except Exception:
+        log.exception("a span could not be ended")
+
+
+def _describe(span: Span, ending: Ending) -> None:
     match ending:
         case Completed():
             span.add_event("job completed")
         case Failed() | Retry():
-            span.add_event("job failed", {"bullmq.job.failed.reason": ending.reason[:1000]})
+            span.add_event("job failed", {"bullmq.job.failed.reason": clean(ending.reason, _MAX_REASON)})
             span.set_attribute("error.type", ending.error)
-            span.set_status(Status(StatusCode.ERROR, ending.reason[:200]))
+            span.set_status(Status(StatusCode.ERROR, clean(ending.reason, _MAX_STATUS)))
         case Delayed() | HandedBack() | Lost():
-            span.add_event("job " + type(ending).__name__.lower(), {"reason": ending.reason[:1000]})
-    span.end()
+            name = f"job {type(ending).__name__.lower()}"
+            span.add_event(name, {"reason": clean(ending.reason, _MAX_REASON)})
 
 
 def trace_id(span: Span) -> str:

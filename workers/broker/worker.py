@@ -21,8 +21,8 @@ from redis.asyncio import Redis
 
 from workers.broker import spans
 from workers.broker.activation import Activation
-from workers.broker.backend import MAX_REASON, Fetched, FleetBackend, RefusedError, WorkerSettings, may_pass
-from workers.broker.doorman import Doorman, backoff_s
+from workers.broker.backend import MAX_REASON, FleetBackend, WorkerSettings
+from workers.broker.doorman import Doorman
 from workers.broker.endings import Ending, Failed, Lost
 from workers.broker.events import (
     ConnectionChanged,
@@ -32,11 +32,11 @@ from workers.broker.events import (
     WorkerError,
     WorkerState,
 )
+from workers.broker.finish import Finish
 from workers.broker.hold import Hold, Interrupt
 from workers.broker.leases import Leases
 from workers.broker.reports import ended
 from workers.broker.result import message
-from workers.broker.settle import settle
 
 Execute: TypeAlias = Callable[[Activation, Hold], Awaitable[Ending]]
 Emit: TypeAlias = Callable[[Event], None]
@@ -204,7 +204,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
                 await self._advance_scheduler(job)
                 ending = await self._ending(job, hold, span)
-                ending, fetched = await self._finish(job, ending)
+                finish = Finish(self.backend, job, ending, self._error, self._up)
+                ending, fetched = await finish.write(lambda: not self.closing)
         finally:
             self._leases.remove(hold)
             spans.finish(span, ending)
@@ -243,50 +244,6 @@ class FleetWorker(Worker):  # type: ignore[misc]
             await self._scheduleNextIteration(Job.fromJSON(self, dict(job.raw), job.id))
         except Exception as error:
             self._error(error, "scheduler", job.id)
-
-    # ----------------------------------------------------------------- finish
-
-    async def _finish(self, job: Activation, ending: Ending) -> tuple[Ending, Fetched]:
-        """Write the ending, through lost connections, until Redis agrees or says that the job is no longer ours."""
-        failures = 0
-        doubt: Exception | None = None  # what left us unsure whether the script ran
-        sent_again = False
-        while True:
-            try:
-                if doubt is None:
-                    return ending, await self.backend.finish(job, ending, fetch_next=not self.closing)
-                settled = await settle(self.backend, job, ending)
-                self._up()
-                if settled.applied:
-                    return ending, Fetched(activation=settled.next_job)
-                if not settled.ours:
-                    return Lost(reason=f"its lock was lost ({doubt})"), Fetched()
-                if not may_pass(doubt):
-                    ending = self._instead(ending, doubt)
-                doubt, sent_again = None, True
-            except RefusedError as error:
-                if error.lost is not None and sent_again:  # the first one may have arrived after we had looked
-                    doubt, sent_again = error, False
-                    continue
-                if error.lost is not None:
-                    return Lost(reason=error.lost), Fetched()
-                self._error(error, "finish", job.id)
-                ending = self._instead(ending, error)
-            except Exception as error:
-                self._error(error, "finish", job.id)
-                if doubt is not None and not may_pass(error):  # looking is what broke: again would break again
-                    return Lost(reason=f"what became of it can't be told: {message(error, MAX_REASON)}"), Fetched()
-                doubt = error
-                if may_pass(error):
-                    failures += 1
-                    await asyncio.sleep(backoff_s(failures))
-
-    @staticmethod
-    def _instead(ending: Ending, error: Exception) -> Ending:
-        """The scripts will never take this ending (a corrupt row, pending children): say so in the job, else let go."""
-        if isinstance(ending, Failed):
-            return Lost(reason=f"its failure could not be written: {error}")
-        return Failed(reason=f"could not be ended as {type(ending).__name__.lower()}: {error}", error="Refused")
 
     # -------------------------------------------------------------- background
 

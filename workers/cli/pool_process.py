@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 from workers.broker.preflight import ServerRefusedError
 from workers.cli.shutdown import run_until_signal
@@ -23,8 +24,16 @@ log = logging.getLogger(__name__)
 EXIT_NOT_DRAINED = 1
 
 
-#: How a supervisor starts it; the descriptor of the beat pipe follows.
-COMMAND = (sys.executable, "-m", "workers.cli.pool_process")
+def command() -> tuple[str, ...]:
+    """How a supervisor starts it; the descriptor of the beat pipe follows.
+
+    `python -m` would import a folder of the working directory that is called like one of our packages, which the
+    `fleet` command itself does not; -P keeps it from that. Only where the working directory is the source tree, the
+    packages may be importable from nowhere else.
+    """
+    here = Path("workers/cli/pool_process.py")
+    at_home = here.exists() and here.samefile(__file__)
+    return (sys.executable, *(() if at_home else ("-P",)), "-m", "workers.cli.pool_process")
 
 
 def main() -> int:

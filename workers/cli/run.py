@@ -14,7 +14,7 @@ from config.loader import LoadedConfig, load
 from config.schema import FleetConfig
 from workers.broker.preflight import ServerRefusedError
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
-from workers.cli.pool_process import COMMAND
+from workers.cli.pool_process import command
 from workers.cli.shutdown import run_until_signal
 from workers.dev import DevError
 from workers.dev.embedded import EmbeddedValkey
@@ -73,7 +73,7 @@ async def _run(loaded: LoadedConfig, pools: list[str] | None, queues: list[str] 
         if single:
             fleet = build_process(config, pools=pools, queues=queues)
         else:
-            fleet = build_fleet(config, COMMAND, pools=pools, queues=queues)
+            fleet = build_fleet(config, command(), pools=pools, queues=queues)
         return await _serve(fleet, config)
     finally:
         if server is not None:

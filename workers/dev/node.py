@@ -67,18 +67,30 @@ async def find_node(folder: Path = FOLDER) -> NodeRuntime | NodeMissing:
 async def _version(path: str) -> str | None:
     try:
         process = await asyncio.create_subprocess_exec(
-            path, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+            path,
+            "--version",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError:
         return None
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), VERSION_S)
+        async with asyncio.timeout(VERSION_S):
+            output, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
+        _signal_all(process, signal.SIGKILL)
         await process.wait()
         return None
     match = re.fullmatch(r"v(\d+\.\d+\.\d+\S*)", output.decode(errors="replace").strip())
     return match[1] if match else None
+
+
+def _signal_all(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signal the process and its children: `node` may be a version manager's script that runs the real one."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 class NodeProducer:
@@ -133,18 +145,17 @@ class NodeProducer:
         """Ask it to end, and kill it after `timeout_s` seconds."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        _signal_all(self._process, signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._process.wait()
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
         """End it at once, if it still runs."""
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            _signal_all(self._process, signal.SIGKILL)
             await self._process.wait()
 
     def ending(self) -> str:

@@ -87,7 +87,7 @@ class Producer:
             await self._node.stop(max(0.0, by - time.monotonic()))
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task}, timeout=max(0.0, by - time.monotonic()))
 
     def health(self) -> PartHealth:
         """Whether it still adds jobs, and how many it has added."""
@@ -149,7 +149,8 @@ class PythonProducer:
                     try:
                         if add is None:
                             add = await connection.enter_async_context(self._connect())
-                        job_id = await asyncio.wait_for(add(job.queue, job.name, job.data, job.opts), ADD_TIMEOUT_S)
+                        async with asyncio.timeout(ADD_TIMEOUT_S):
+                            job_id = await add(job.queue, job.name, job.data, job.opts)
                         break
                     except Exception as error:
                         # Added again with the same id, so that a lost reply makes no second job.

@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Hold, Interrupt
+from workers.broker.result import message
 
 log = logging.getLogger(__name__)
 
-#: How long a cancelled run may take to clean up before its slot goes on without it, seconds.
+#: How long a run that was cancelled at its time-out may take to clean up before its slot goes on without it, seconds.
+#: An interrupt of its host leaves it less.
 CLEANUP_S = 5.0
+#: What it gets at least: enough for a run that has nothing to clean up, seconds.
+MIN_CLEANUP_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Returned:
 class Raised:
     """The run failed by itself."""
 
-    error: BaseException
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,87 +63,96 @@ class EscapedError(Exception):
     """A processor let something escape that would have ended the process or its loop."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"the processor raised {type(error).__name__}: {error}".rstrip(": "))
+        name = type(error).__name__
+        text = message(error, MAX_REASON)
+        super().__init__(f"the processor raised {name}" + ("" if text == name else f": {text}"))
 
 
-#: Runs that ignored their cancellation; kept from the garbage collector, which would only complain about them.
-_abandoned: set[asyncio.Future[Any]] = set()
+#: Runs that were left behind; kept from the garbage collector, which would only complain about them.
+_abandoned: set[asyncio.Task[Any]] = set()
 
 
-async def drive(work: Awaitable[Any], hold: Hold, timeout_s: float) -> RunEnd:
-    """Run `work` to its end, its time-out or an interrupt's `by`, whichever is first. Raises nothing of the run's."""
-    started = time.monotonic()
-    deadline = started + timeout_s
-    task = asyncio.ensure_future(_contained(work))
+async def drive(work: Callable[[], Awaitable[Any]], hold: Hold, timeout_s: float) -> RunEnd:
+    """Run `work` to its end, its time-out or an interrupt's `by`, whichever is first. Raises nothing of the run's.
+
+    Work that is interrupted before its first step is never called.
+    """
+    deadline = time.monotonic() + timeout_s
+    task = asyncio.create_task(_contained(work))
     try:
         while not task.done():
-            interrupt = hold.interrupt
-            now = time.monotonic()
+            interrupt, now = hold.interrupt, time.monotonic()
             if interrupt is not None and interrupt.by <= min(now, deadline):
-                return await _interrupted(task, interrupt)
+                await _cancel(task, hold, now + CLEANUP_S)
+                return _cut(task, hold, Interrupted(interrupt, not task.done()))
             if now >= deadline:
-                done = await _cancel(task, CLEANUP_S)
-                return _returned(task) or TimedOut(timeout_s, not done)
-            await _wait(task, hold, (interrupt.by if interrupt else deadline, deadline))
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    return _end(task)
+                await _cancel(task, hold, now + CLEANUP_S)
+                return _cut(task, hold, TimedOut(timeout_s, not task.done()))
+            await _wait(task, hold, min(deadline, interrupt.by) if interrupt else deadline)
+        return _end(task)
+    finally:
+        _let_go(task)
 
 
-async def _wait(task: asyncio.Future[Any], hold: Hold, ends: tuple[float, float]) -> None:
+async def _wait(task: asyncio.Task[Any], hold: Hold, until: float) -> None:
     hold.interrupted.clear()
-    asked = asyncio.ensure_future(hold.interrupted.wait())
+    asked = asyncio.create_task(hold.interrupted.wait())
     try:
-        timeout = max(0.0, min(ends) - time.monotonic())
+        timeout = max(0.0, until - time.monotonic())
         await asyncio.wait({task, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         asked.cancel()
 
 
-async def _interrupted(task: asyncio.Future[Any], interrupt: Interrupt) -> RunEnd:
-    # On a drain the hand-back must still be written in time; the run gets a moment, not the full clean-up time.
-    done = await _cancel(task, 1.0)
-    if interrupt.kind == "drain" and (end := _returned(task)) is not None:
-        return end
-    return Interrupted(interrupt, not done)
-
-
-async def _cancel(task: asyncio.Future[Any], within_s: float) -> bool:
+async def _cancel(task: asyncio.Task[Any], hold: Hold, end: float) -> None:
+    """Cancel the run and let it clean up until `end`, or as long as an interrupt, present or to come, allows."""
     task.cancel()
-    await asyncio.wait({task}, timeout=within_s)
-    if task.done():
-        return True
-    log.error("a processor ignores its cancellation; its slot goes on without it")
-    _abandoned.add(task)
-    task.add_done_callback(_forget)
-    return False
+    least = time.monotonic() + MIN_CLEANUP_S
+    while not task.done():
+        if hold.interrupt is not None:
+            end = min(end, hold.interrupt.by + hold.interrupt.cleanup_s)
+        if time.monotonic() >= max(end, least):
+            log.error("a processor ignores its cancellation; its slot goes on without it")
+            return
+        await _wait(task, hold, max(end, least))
 
 
-def _forget(task: asyncio.Future[Any]) -> None:
-    _abandoned.discard(task)
-    if not task.cancelled():
-        task.exception()  # seen, so that the loop does not report it as never retrieved
+def _cut(task: asyncio.Task[Any], hold: Hold, cause: TimedOut | Interrupted) -> RunEnd:
+    """How a cancelled run ended: a lost lock outranks everything, a result that it still returned its cancellation."""
+    if hold.interrupt is not None and hold.interrupt.kind == "lock_lost":
+        return Interrupted(hold.interrupt, not task.done())
+    if task.done() and not task.cancelled() and task.exception() is None:
+        return Returned(task.result())
+    return cause
 
 
-async def _contained(work: Awaitable[Any]) -> Any:
-    """SystemExit and KeyboardInterrupt would leave the task and end the loop; here they only end the job."""
-    try:
-        return await work
-    except (Exception, asyncio.CancelledError):
-        raise
-    except BaseException as error:
-        raise EscapedError(error) from error
-
-
-def _returned(task: asyncio.Future[Any]) -> Returned | None:
-    if not task.done() or task.cancelled() or task.exception() is not None:
-        return None
-    return Returned(task.result())
-
-
-def _end(task: asyncio.Future[Any]) -> RunEnd:
+def _end(task: asyncio.Task[Any]) -> RunEnd:
     if task.cancelled():  # nobody here asked for it: a cancel scope of a library leaked
         return Raised(EscapedError(asyncio.CancelledError()))
     error = task.exception()
-    return Raised(error) if error is not None else Returned(task.result())
+    if error is None:
+        return Returned(task.result())
+    return Raised(error if isinstance(error, Exception) else EscapedError(error))
+
+
+async def _contained(work: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await work()
+    except (SystemExit, KeyboardInterrupt) as error:  # of all exceptions, these two would leave the task and the loop
+        raise EscapedError(error) from error
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    """Leave nothing behind that asyncio would complain about: a run goes on alone, or its error was never asked for."""
+    if task.done():
+        _forget(task)
+        return
+    task.cancel()  # the first time where the slot is torn down; else once more, which some loops need
+    _abandoned.add(task)
+    task.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()

@@ -13,8 +13,11 @@ from typing import Any
 from tasks.base import Task
 from tasks.codec import DecodeError, UnknownTaskType, decode
 from workers.broker.activation import Activation
+from workers.broker.backend import MAX_REASON, MAX_STACK
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost
 from workers.broker.hold import Hold
+from workers.broker.numbers import is_number
+from workers.broker.result import clean, message
 from workers.contract import Cancel, HandBack, JobContext, Snooze, Verdict
 from workers.runtime import retry
 from workers.runtime.context import HostContext
@@ -43,7 +46,7 @@ class Limits:
     max_data_bytes: int
     unknown_delay_s: float
     unknown_give_up_s: float
-    """Age of a job at which an unknown type fails instead of being put off."""
+    """Age of a job, counted from when it was due, at which an unknown type fails instead of being put off."""
 
 
 class Executor:
@@ -75,8 +78,8 @@ class Executor:
             return read
         plan = self._plans[read.type]
         context = HostContext(hold, time.monotonic() + plan.timeout_s)
-        end = await drive(plan.process(read, context), hold, plan.timeout_s)
-        return self._decide(end, job, plan)
+        end = await drive(lambda: plan.process(read, context), hold, plan.timeout_s)
+        return self._decide(end, job, plan, asked=hold.interrupt is not None)
 
     # ------------------------------------------------------------------ decode
 
@@ -99,17 +102,20 @@ class Executor:
 
     def _unknown(self, job: Activation, reason: str) -> Ending:
         """A type that this worker can't read may be a newer worker's: put off for a while, then failed."""
-        age_s = self._clock() - job.timestamp / 1000
+        delay_s = self._limits.unknown_delay_s
+        age_s = self._clock() - job.due / 1000
+        if age_s < 0:  # a clock that is wrong, or a lie: else the job would be put off until then
+            age_s = (job.fence - 1) * delay_s
         if age_s >= self._limits.unknown_give_up_s:
             return Failed(reason=reason, error="UnknownTaskType")
-        return Delayed(delay_ms=round(self._limits.unknown_delay_s * 1000), reason=reason)
+        return Delayed(delay_ms=retry.wait_ms(delay_s), reason=reason)
 
     # ------------------------------------------------------------------ decide
 
-    def _decide(self, end: RunEnd, job: Activation, plan: Plan) -> Ending:
+    def _decide(self, end: RunEnd, job: Activation, plan: Plan, *, asked: bool) -> Ending:
         match end:
             case Returned(value=value):
-                return _outcome(value)
+                return self._outcome(value, job, plan, asked)
             case Interrupted(by=interrupt):
                 if interrupt.kind == "lock_lost":
                     return Lost(reason=interrupt.reason)
@@ -119,8 +125,24 @@ class Executor:
                 return self._failed(f"timed out after {after:g} s{still}", "Timeout", "", Verdict(), job, plan)
             case Raised(error=error):
                 verdict = retry.verdict_of(error, _classified(plan, error))
-                reason = str(error) or type(error).__name__
+                reason = message(error, MAX_REASON)
                 return self._failed(reason, type(error).__name__, _stack(error), verdict, job, plan)
+
+    def _outcome(self, value: Any, job: Activation, plan: Plan, asked: bool) -> Ending:
+        match value:
+            case Snooze(delay_s=delay, reason=reason) if is_number(delay):
+                return Delayed(delay_ms=retry.wait_ms(delay), reason=clean(str(reason), MAX_REASON))
+            case Snooze(delay_s=delay):
+                said = f"Snooze(delay_s={str(delay)[:40]}), which is no number of seconds"
+            case Cancel(reason=reason):
+                return Failed(reason=clean(str(reason), MAX_REASON), error="Cancel")
+            case HandBack(reason=reason) if asked:
+                return HandedBack(reason=clean(str(reason), MAX_REASON))
+            case HandBack():  # at the front of `wait` it would be back at once, for ever
+                said = "HandBack although nobody had asked for the slot; Snooze puts a job off"
+            case _:
+                return Completed(result=value)
+        return self._failed(f"the processor returned {said}", "Outcome", "", Verdict(), job, plan)
 
     def _failed(self, reason: str, error: str, stack: str, verdict: Verdict, job: Activation, plan: Plan) -> Ending:
         return retry.after_failure(
@@ -135,25 +157,22 @@ class Executor:
         )
 
 
-def _classified(plan: Plan, error: BaseException) -> Verdict:
+def _classified(plan: Plan, error: Exception) -> Verdict:
     try:
-        return plan.classify(error) if isinstance(error, Exception) else Verdict()
+        verdict: object = plan.classify(error)
     except Exception:
         log.exception("a module's classify failed; the failure counts as one that may be retried")
         return Verdict()
+    if isinstance(verdict, Verdict):
+        return verdict
+    log.error("a module's classify returned %s, no Verdict; the failure may be retried", type(verdict).__name__)
+    return Verdict()
 
 
-def _outcome(value: Any) -> Ending:
-    match value:
-        case Snooze(delay_s=delay, reason=reason):
-            return Delayed(delay_ms=max(0, min(round(delay * 1000), retry.MAX_DELAY_MS)), reason=reason)
-        case Cancel(reason=reason):
-            return Failed(reason=reason, error="Cancel")
-        case HandBack(reason=reason):
-            return HandedBack(reason=reason)
-        case _:
-            return Completed(result=value)
-
-
-def _stack(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
+def _stack(error: Exception) -> str:
+    """The last frames; of a text that is too long the end, because that names the error."""
+    try:
+        text = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
+    except Exception:  # an exception with attributes of its own making
+        return ""
+    return text if len(text) <= MAX_STACK else "…" + text[1 - MAX_STACK :]

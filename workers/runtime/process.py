@@ -12,14 +12,20 @@ from typing import TypeAlias
 
 from workers.broker.doorman import backoff_s
 from workers.broker.preflight import ServerRefusedError
+from workers.broker.result import message
 from workers.broker.worker import FleetWorker
 
 log = logging.getLogger(__name__)
 
 OpenQueue: TypeAlias = Callable[[AsyncExitStack], Awaitable[FleetWorker]]
 
-#: How long closing the modules' connections may take once the workers have drained, seconds.
-CLOSE_S = 2.0
+#: How long closing the modules' connections may take once the workers have drained, seconds; and, of a shorter time,
+#: the share that is kept for it.
+CLOSE_S, CLOSE_SHARE = 2.0, 0.3
+#: What the other workers are given to drain when one has died, seconds.
+DEATH_GRACE_S = 10.0
+#: Characters of an error that a state shows.
+MAX_DETAIL = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,10 @@ class FleetProcess:
         self._redis_state = State("redis", False, "not asked yet")
         self._main: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._gone = asyncio.Event()
         self._by = float("inf")
+        self._preparing = False
+        self._serving = False
 
     async def start(self) -> None:
         """Begin; returns at once. Redis need not be there yet: `ready` tells when jobs are taken."""
@@ -81,25 +90,35 @@ class FleetProcess:
             ServerRefusedError: the server must not be used as it is.
             Exception: a module could not be opened, or a worker died by itself.
         """
-        if self._main is not None:
-            await asyncio.wait({self._main})
-            if not self._main.cancelled() and (error := self._main.exception()):
-                raise error
+        if self._main is None:
+            return
+        gone = asyncio.create_task(self._gone.wait())
+        try:
+            await asyncio.wait({self._main, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if self._main.done() and not self._main.cancelled() and (error := self._main.exception()):
+            raise error
 
     async def stop(self, *, by: float) -> None:
         """Drain by `by` (monotonic seconds). A second call with a nearer `by` hurries the first."""
         self._by = min(self._by, by)
-        first = not self._stop.is_set()
+        again = self._stop.is_set()
         self._stop.set()
         if self._main is None:
             return
-        if not first:
-            await asyncio.gather(*(w.stop(by=self._by - CLOSE_S) for w in self._workers.values()))
+        if self._preparing:  # nothing is held yet, and what is being waited for may take long
+            self._main.cancel()
+        elif again:
+            await self._drain()
         await asyncio.wait({self._main}, timeout=max(0.0, by - time.monotonic()))
         if not self._main.done():
-            self.drained = False
+            self.drained = self.drained and not self._serving
             self._main.cancel()
             await asyncio.wait({self._main}, timeout=1.0)
+        if not self._main.done():
+            log.error("process %s ends although something in it does not", self.name)
+        self._gone.set()
 
     @property
     def ready(self) -> bool:
@@ -135,16 +154,32 @@ class FleetProcess:
         return states
 
     async def _run(self) -> None:
+        stack = AsyncExitStack()
+        stack.push_async_callback(self._close)
         try:
-            if await self._reach_redis():
-                async with AsyncExitStack() as stack:
-                    await self._serve(stack)
+            if await self._prepare(stack):
+                await self._serve()
         finally:
-            await asyncio.wait_for(self._close(), CLOSE_S)
+            await self._release(stack)
 
-    async def _serve(self, stack: AsyncExitStack) -> None:
-        for queue, open_queue in self._queues.items():
-            self._workers[queue] = await open_queue(stack)
+    async def _prepare(self, stack: AsyncExitStack) -> bool:
+        """Reach Redis, open the modules; False when stopped meanwhile."""
+        self._preparing = True
+        try:
+            if not self._stop.is_set():
+                await self._reach_redis()
+                for queue, open_queue in self._queues.items():
+                    self._workers[queue] = await open_queue(stack)
+        except asyncio.CancelledError:
+            if not self._stop.is_set() or self._main is None:
+                raise
+            self._main.uncancel()
+        finally:
+            self._preparing = False
+        return not self._stop.is_set()
+
+    async def _serve(self) -> None:
+        self._serving = True
         for worker in self._workers.values():
             await worker.start()
         log.info("serving %s", ", ".join(self.served) or "no queue")
@@ -156,17 +191,30 @@ class FleetProcess:
         finally:
             for task in (stopping, *lives):
                 task.cancel()
-        if died and not self._stop.is_set():
-            self._by = time.monotonic() + 10.0
-        await asyncio.gather(*(worker.stop(by=self._by - CLOSE_S) for worker in self._workers.values()))
+        if died:
+            self._by = min(self._by, time.monotonic() + DEATH_GRACE_S)
+        await self._drain()
         self.drained = all(worker.drained for worker in self._workers.values())
+        self._serving = False
         for life in died:
             life.result()
 
-    async def _reach_redis(self) -> bool:
-        """Try until Redis answers; False when stopped before."""
+    async def _drain(self) -> None:
+        close_s = min(CLOSE_S, max(0.0, self._by - time.monotonic()) * CLOSE_SHARE)
+        await asyncio.gather(*(worker.stop(by=self._by - close_s) for worker in self._workers.values()))
+
+    async def _release(self, stack: AsyncExitStack) -> None:
+        """Close the modules, then the connection to Redis. The jobs are written by now: a failure changes nothing."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await stack.aclose()
+        except Exception:
+            log.warning("process %s: closing what the queues had opened failed", self.name, exc_info=True)
+
+    async def _reach_redis(self) -> None:
+        """Try until Redis answers."""
         failures = 0
-        while not self._stop.is_set():
+        while True:
             try:
                 await self._examine()
             except ServerRefusedError:
@@ -174,17 +222,10 @@ class FleetProcess:
             except Exception as error:
                 failures += 1
                 wait = backoff_s(failures)
-                detail = f"{self._address} does not answer ({error or type(error).__name__})"
+                detail = f"{self._address} does not answer ({message(error, MAX_DETAIL)})"
                 self._redis_state = State("redis", False, detail)
                 log.warning("%s; trying again in %.1f s (redis.url)", detail, wait)
-                await self._pause(wait)
+                await asyncio.sleep(wait)
             else:
                 self._redis_state = State("redis", True, self._address)
-                return True
-        return False
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
+                return

@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from workers.broker.endings import Failed, Retry
+from workers.broker.numbers import is_number, whole
 from workers.contract import JobError, PermanentError, TransientError, Verdict
 
 #: The longest wait between attempts, ms: a year. BullMQ's delayed scores lose their order far above it.
 MAX_DELAY_MS = 365 * 86_400_000
+
+#: BullMQ's own kinds of back-off, and by what each wait is multiplied for the next.
+_FACTORS = {"fixed": 1.0, "exponential": 2.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +52,27 @@ class Backoff:
         BullMQ's rule (backoffs.ts): fixed: delay; exponential: 2^(failures-1) · delay; with jitter that share of it
         is drawn.
         """
-        exponent = min(max(failures - 1, 0), 1000)
+        longest = min(self.max_ms, MAX_DELAY_MS)
         try:
-            top = self.delay_ms * self.factor**exponent
+            grown = self.delay_ms * self.factor ** max(failures - 1, 0) if self.delay_ms else 0.0
         except OverflowError:
-            top = self.max_ms
-        top = max(0.0, min(top, self.max_ms, MAX_DELAY_MS))
-        return round(top * (1 - self.jitter) + top * self.jitter * draw)
+            grown = longest
+        top = min(grown, longest)
+        wait = top * (1 - self.jitter) + top * self.jitter * draw
+        return int(min(math.floor(wait + 0.5), longest))  # rounded as JavaScript does
+
+
+def wait_ms(seconds: float) -> int:
+    """Seconds as a delay that BullMQ takes: whole milliseconds, from none to MAX_DELAY_MS."""
+    return whole(min(max(seconds, 0), MAX_DELAY_MS / 1000) * 1000)
 
 
 def attempts_allowed(opts: Mapping[str, Any], policy: RetryPolicy) -> int:
     """How many attempts the job has in all."""
     own = opts.get("attempts")
-    if "attempts" in policy.over_job or not _is_number(own) or own < 1:
+    if "attempts" in policy.over_job or not is_number(own) or own <= 0:  # 0 is what Node writes for none
         return policy.attempts
-    return int(own)
+    return whole(own)
 
 
 def backoff(opts: Mapping[str, Any], policy: RetryPolicy) -> Backoff:
@@ -79,17 +89,18 @@ def backoff(opts: Mapping[str, Any], policy: RetryPolicy) -> Backoff:
 
 
 def _jobs_own(value: Any) -> Backoff | None:
-    if _is_number(value):
-        return Backoff(delay_ms=max(0.0, float(value)))
+    if is_number(value):
+        return Backoff(delay_ms=float(value)) if value >= 0 else None
     if not isinstance(value, Mapping):
         return None
     settings = value.get("settings")  # the oldest producers nest the delay
     delay = value.get("delay", settings.get("delay") if isinstance(settings, Mapping) else None)
-    factor = {"fixed": 1.0, "exponential": 2.0}.get(str(value.get("type")))
-    if factor is None or not _is_number(delay) or delay < 0:
+    kind = value.get("type")
+    factor = _FACTORS.get(kind) if isinstance(kind, str) else None
+    if factor is None or not is_number(delay) or delay < 0:
         return None
     jitter = value.get("jitter")
-    share = float(jitter) if _is_number(jitter) and 0 <= jitter <= 1 else 0.0
+    share = float(jitter) if is_number(jitter) and 0 <= jitter <= 1 else 0.0
     return Backoff(delay_ms=float(delay), factor=factor, jitter=share)
 
 
@@ -121,10 +132,6 @@ def after_failure(
     if not verdict.retry or failures >= attempts_allowed(opts, policy):
         return Failed(reason=reason, error=error, stack=stack)
     wait = backoff(opts, policy).wait_ms(failures, draw)
-    if verdict.retry_after_s is not None and math.isfinite(verdict.retry_after_s):
-        wait = max(wait, min(round(verdict.retry_after_s * 1000), MAX_DELAY_MS))
+    if is_number(verdict.retry_after_s):
+        wait = max(wait, wait_ms(verdict.retry_after_s))
     return Retry(reason=reason, error=error, stack=stack, delay_ms=wait)
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -91,7 +91,7 @@ class _StreamHandler(logging.Handler):
         self._renderer = renderer
         self.setFormatter(
             ProcessorFormatter(
-                foreign_pre_chain=[ExtraAdder()],
+                foreign_pre_chain=[ExtraAdder(), _drop_formatted],
                 processors=[structlog.contextvars.merge_contextvars, _add_trace, _compose, renderer],
             )
         )
@@ -112,6 +112,13 @@ class _StreamHandler(logging.Handler):
             "error": type(error).__name__,
         }
         return str(self._renderer(None, record.levelname, fields))
+
+
+def _drop_formatted(logger: WrappedLogger, name: str, fields: EventDict) -> EventDict:
+    """What the formatter of another handler has left on the record, which `ExtraAdder` takes for fields."""
+    fields.pop("message", None)
+    fields.pop("asctime", None)
+    return fields
 
 
 def _add_trace(logger: WrappedLogger, name: str, fields: EventDict) -> EventDict:
@@ -183,8 +190,9 @@ def _pretty(*, colors: bool) -> Processor:
 
     def render(logger: WrappedLogger, name: str, fields: EventDict) -> str:
         safe = {visible(key): value for key, value in fields.items()}
-        for key in safe.keys() & {"exception", "stack"}:  # these two the renderer prints below the line, as they are
-            safe[key] = "".join(f"    │ {visible(line)}\n" for line in str(safe[key]).split("\n")).rstrip("\n")
+        stacks = [str(safe.pop(key)) for key in ("stack", "exception") if key in safe]
+        if stacks:  # the renderer prints these below the line, as they are
+            safe["exception"] = "\n".join(f"    │ {visible(line)}" for line in "\n".join(stacks).split("\n"))
         return renderer(logger, name, safe)
 
     return render

@@ -101,7 +101,7 @@ _RULES = (
     _Rule(("akia", "asia", "aroa"), re.compile(r"(?<![A-Za-z0-9])((?:AKIA|ASIA|AROA)[A-Z0-9]{12,})")),
     _Rule(("sk-",), re.compile(r"(?<![A-Za-z0-9])(sk-[\w-]{16,})")),
     _Rule(("k_live_", "k_test_", "whsec_"), re.compile(r"(?<![A-Za-z0-9])((?:[rsp]k_(?:live|test)|whsec)_\w{10,})")),
-    _Rule(("gh", "github_pat_", "glpat-"), re.compile(r"(?<![A-Za-z0-9])((?:gh[opsur]_|github_pat_|glpat-)[\w-]{16,})")),
+    _Rule(("gh", "github_", "glpat-"), re.compile(r"(?<![A-Za-z0-9])((?:gh[opsur]_|github_pat_|glpat-)[\w-]{16,})")),
     _Rule(("xox",), re.compile(r"(?<![A-Za-z0-9])(xox[a-z]-[\w-]{10,})")),
     _Rule(("aiza",), re.compile(r"(?<![A-Za-z0-9])(AIza[\w-]{30,})")),
     _Rule(("sg.",), re.compile(r"(?<![A-Za-z0-9])(SG\.[\w-]{16,}\.[\w-]{16,})")),

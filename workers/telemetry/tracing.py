@@ -52,8 +52,9 @@ class TracingError(ValueError):
 class Tracing:
     """The tracer provider of this process, and its end."""
 
-    def __init__(self, provider: trace.TracerProvider) -> None:
+    def __init__(self, provider: trace.TracerProvider, exporters: Sequence[SpanExporter] = ()) -> None:
         self.provider = provider
+        self._exporters = exporters
         self._ending: threading.Thread | None = None
 
     def shutdown(self, timeout_s: float) -> bool:
@@ -71,6 +72,8 @@ class Tracing:
         self._ending.join(max(0.0, timeout_s))
         if self._ending.is_alive():
             log.warning("the last spans could not be sent within %.1f s", timeout_s)
+            for exporter in self._exporters:
+                exporter.shutdown()  # no further attempts; the one under way ends with its connection
             return False
         return True
 
@@ -97,17 +100,18 @@ def configure(config: TracingConfig, *, service_name: str = "fleet", env: Mappin
 def build(config: TracingConfig, *, service_name: str = "fleet", env: Mapping[str, str] | None = None) -> Tracing:
     """Like `configure`, without installing it."""
     variables = os.environ if env is None else env
-    exporters = choose_exporters(variables) if config.enabled else ()
-    if not exporters:
+    names = choose_exporters(variables) if config.enabled else ()
+    if not names:
         return Tracing(trace.NoOpTracerProvider())
     provider = TracerProvider(resource=resource(service_name, variables), shutdown_on_exit=False)
     try:
-        for name in exporters:
-            provider.add_span_processor(BatchSpanProcessor(_EXPORTER[name]()))
+        exporters = [_EXPORTER[name]() for name in names]
+        for exporter in exporters:
+            provider.add_span_processor(BatchSpanProcessor(exporter))
     except (ValueError, RuntimeError, ImportError) as error:
         provider.shutdown()
         raise TracingError(f"OTEL_BSP_… or OTEL_EXPORTER_OTLP_…: {error}") from error
-    return Tracing(provider)
+    return Tracing(provider, exporters)
 
 
 def choose_exporters(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -197,6 +201,7 @@ class Watched(SpanExporter):
         self._clock = clock
         self._lost = 0
         self._said_at: float | None = None
+        self._ended = False
         self._overheard = _Overheard()
         if chatter:
             logger = logging.getLogger(chatter)
@@ -230,7 +235,9 @@ class Watched(SpanExporter):
             log.warning("spans can't be exported (%s): %s; %d lost so far", self._name, reason, self._lost)
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        if not self._ended:
+            self._ended = True
+            self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)

@@ -356,9 +356,9 @@ async def test_node_producer_waits_out_a_restart_of_redis_without_a_double(tmp_p
 @pytest.mark.parametrize(
     ("arguments", "url", "message"),
     [
-        (["--rate", "-1"], "redis://x", "--rate must be between 0 and 1000"),
+        (["--rate=-1"], "redis://x", "--rate must be between 0 and 1000"),
         (["--rate", "many"], "redis://x", "--rate must be between 0 and 1000"),
-        (["--count", "-1"], "redis://x", "--count must not be negative"),
+        (["--count=-1"], "redis://x", "--count must not be negative"),
         (["--nonsense"], "redis://x", "nonsense"),
         ([], "", "REDIS_URL is not set"),
     ],

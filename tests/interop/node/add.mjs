@@ -8,7 +8,8 @@ import { begin, emit, jobsFromStdin, PerQueue } from './harness.mjs';
 
 const { options, bullmq, base } = await begin({ wait: false });
 const queues = new PerQueue((name) => new bullmq.Queue(name, base));
-const events = new PerQueue((name) => new bullmq.QueueEvents(name, base));
+// From the stream's beginning: a job may end between its waiter's look and the first XREAD, which starts at '$' by default.
+const events = new PerQueue((name) => new bullmq.QueueEvents(name, { ...base, lastEventId: '0-0' }));
 
 async function report(job, queue) {
   const ended = { queue, id: job.id };

@@ -209,7 +209,7 @@ def test_wrong_options_are_placed_and_name_no_secret(loaded: LoadedConfig) -> No
         "fleet.yaml:13:9: options.login: expected an integer, found a value from ${SMTP_PASSWORD_FILE}",
         "fleet.yaml:14:9: options.password: expected an integer, found a value from ${SMTP_PASSWORD_FILE}",
         "fleet.yaml:15:9: options.api_key: expected a or b, found a value that is not shown",
-        "fleet.yaml:17:9: options.max_tokens: expected an integer of at most 1000, found 4000",
+        "fleet.yaml:17:9: options.max_tokens: expected an integer above 0 and of at most 1000, found 4000",
         "fleet.yaml:18:9: options.credentials: expected text, found a mapping",
         "fleet.yaml:19:19: options.servers[0]: expected an integer, found a mapping",
         "fleet.yaml:19:30: options.servers[1]: expected an integer, found a mapping",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -297,3 +299,44 @@ def test_configuration_survives_its_way_to_a_child_process(tree: dict[str, Any])
     config = FleetConfig.model_validate(tree)
     assert FleetConfig.model_validate_json(config.model_dump_json()) == config
     assert FleetConfig.model_validate(config.model_dump()) == config
+
+
+UPPER_KEYS = st.sampled_from(["redis", "url", "pools", "queues", "q", "pool", "concurrency", "scale", "policy", "slo"])
+LOWER_KEYS = st.sampled_from(["task", "timeout", "retry", "options", "password", "keep", "${X}", "a.b", "0", ""])
+KEYS = UPPER_KEYS | LOWER_KEYS
+WORDS = st.sampled_from(["fixed", "never", "30s", "${X}", "${X:-5}", "${", "5", "", "null", "queue-depth"])
+HOSTILE = st.recursive(
+    st.none() | st.booleans() | st.integers() | FLOATS | WORDS | st.text(max_size=4),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=4),
+    max_leaves=20,
+)
+QUEUE_TREES = st.fixed_dictionaries(
+    {"pools": HOSTILE, "queues": st.dictionaries(KEYS, st.fixed_dictionaries({"task": HOSTILE, "scale": HOSTILE}))}
+)
+VARIABLES = st.dictionaries(
+    st.lists(KEYS | st.just("CONCURRENCY"), max_size=4).map(lambda keys: "__".join(["FLEET", *keys]).upper()),
+    WORDS | st.sampled_from(["{", "[a", "{a: 1}", "\udce9"]),
+    max_size=3,
+)
+
+
+@given(HOSTILE | QUEUE_TREES, HOSTILE, VARIABLES, st.sampled_from([{}, {"X": "hunter2hunter2"}]))
+@settings(max_examples=150, deadline=None)
+def test_hostile_input_is_refused_with_places_and_without_secrets(
+    base: Any, overlay: Any, variables: dict[str, str], secret: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path, over = Path(name, "fleet.yaml"), Path(name, "over.yaml")
+        path.write_text(json.dumps(base))
+        over.write_text(json.dumps(overlay))
+        try:
+            loaded = load(path, overlays=[over], env=variables | secret)
+        except ConfigError as error:
+            text = str(error)
+            assert error.issues
+            assert text.count("\n") == len(error.issues) - 1
+            assert all(issue.source.startswith(("fleet.yaml", "over.yaml", "FLEET")) for issue in error.issues)
+        else:
+            text = json.dumps(loaded.resolved()["redis"])
+        if "X" in secret and '"${X}"' not in json.dumps([base, overlay]):
+            assert "hunter2" not in text

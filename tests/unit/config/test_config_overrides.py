@@ -147,6 +147,14 @@ def test_lists_and_mappings_are_yaml_where_they_belong() -> None:
     assert str(node.origin) == "env FLEET__QUEUES__EMAIL_SEND__SCALE"
 
 
+def test_policy_and_its_keys_may_all_come_from_variables() -> None:
+    prefix = "FLEET__QUEUES__EMAIL_SEND__SCALE__"
+    wanted = {"policy": "work-seconds", "min": "1", "max": "9", "drain_in": "2m"}
+    result, issues = from_env(**{prefix + key.upper(): value for key, value in wanted.items()})
+    assert issues == []
+    assert value(result, "queues", "email-send", "scale") == wanted
+
+
 def test_broken_yaml_in_a_variable_is_told_there() -> None:
     _, issues = from_env(FLEET__QUEUES__EMAIL_SEND__SCALE="{policy: [")
     assert len(issues) == 1

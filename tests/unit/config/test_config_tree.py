@@ -106,3 +106,8 @@ def test_error_is_one_line_for_each_issue() -> None:
     whole = ConfigIssue(source="fleet.yaml", message="can't read it")
     assert str(ConfigError([placed, whole])) == "fleet.yaml:12:5: a.b: expected an integer\nfleet.yaml: can't read it"
     assert ConfigError([placed, whole]).issues == (placed, whole)
+
+
+def test_issue_stays_on_one_line() -> None:
+    issue = ConfigIssue(source="a\nb", path="c", message="two\nlines \x1b[31m")
+    assert str(issue) == r"a\nb: c: two\nlines \x1b[31m"

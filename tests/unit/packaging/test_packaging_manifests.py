@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 import pytest
 from ruamel.yaml import YAML
 
-from config.schema import HttpConfig, LogConfig, PoolConfig
+from config.errors import ConfigError
+from config.loader import load
+from config.schema import FleetConfig, HttpConfig
 from workers.telemetry.tracing import resource
 
 Document: TypeAlias = dict[str, Any]
@@ -24,7 +26,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 DRAIN_MARGIN_S = 20  # closing connections and flushing telemetry, after the pool's grace
 
 
-def load(text: str) -> list[Document]:
+def parse(text: str) -> list[Document]:
     return [*YAML(typ="safe").load_all(text)]
 
 
@@ -32,7 +34,7 @@ def load(text: str) -> list[Document]:
 def documents() -> dict[str, Document]:
     """What `kubectl apply -k k8s/base` would send, by kind."""
     rendered = subprocess.run([KUBECTL, "kustomize", BASE], capture_output=True, text=True, check=True).stdout
-    return {document["kind"]: document for document in load(rendered)}
+    return {document["kind"]: document for document in parse(rendered)}
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,6 @@ def container(pod: Document) -> Document:
     (found,) = pod["containers"]
     assert isinstance(found, dict)
     return found
-
-
-@pytest.fixture(scope="module")
-def fleet_yaml() -> Document:
-    (document,) = load((ROOT / "config" / "fleet.yaml").read_text())
-    return document
 
 
 def selected(selector: dict[str, dict[str, str]], labels: dict[str, str]) -> bool:
@@ -158,16 +154,27 @@ def test_probes_and_scrapes_ask_the_port_that_the_fleet_listens_on(template: Doc
     }
 
 
-def test_kill_comes_after_the_drain(pod: Document, container: Document, fleet_yaml: Document) -> None:
-    pool = PoolConfig.model_validate(fleet_yaml["pools"][argument(container, "--pool")])
-    assert pod["terminationGracePeriodSeconds"] >= pool.grace + DRAIN_MARGIN_S
+def overlaid(**env: str) -> FleetConfig:
+    return load(ROOT / "config" / "fleet.yaml", overlays=[BASE / "overlay.yaml"], env=env).config
 
 
-def test_overlay_is_valid_and_opens_the_port_to_the_cluster() -> None:
-    (overlay,) = load((BASE / "overlay.yaml").read_text())
-    assert overlay.keys() == {"http", "log"}
-    assert HttpConfig.model_validate(overlay["http"]).host == "0.0.0.0"
-    assert LogConfig.model_validate(overlay["log"]).format == "json"
+def test_container_listens_to_the_outside_and_logs_for_machines() -> None:
+    config = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail")
+    assert config.http.host == "0.0.0.0"
+    assert config.log.format == "json"
+
+
+@pytest.mark.parametrize("missing", ["REDIS_URL", "SMTP_URL"])
+def test_container_without_a_server_is_told_which_variable_to_set(missing: str) -> None:
+    env = {"REDIS_URL": "redis://redis", "SMTP_URL": "smtp://mail"}
+    del env[missing]
+    with pytest.raises(ConfigError, match=rf"overlay\.yaml:.*set {missing} or {missing}_FILE"):
+        overlaid(**env)
+
+
+def test_kill_comes_after_the_drain(pod: Document, container: Document) -> None:
+    pools = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail").pools
+    assert pod["terminationGracePeriodSeconds"] >= pools[argument(container, "--pool")].grace + DRAIN_MARGIN_S
 
 
 def test_pod_reads_the_overlay_of_this_revision(
@@ -198,8 +205,10 @@ def test_secrets_are_files_that_the_process_may_read(pod: Document, container: D
 
 
 def test_every_variable_without_a_default_is_set(container: Document) -> None:
-    text = re.sub(r"(?m)^\s*#.*|\s#.*$", "", (ROOT / "config" / "fleet.yaml").read_text())
+    files = [ROOT / "config" / "fleet.yaml", BASE / "overlay.yaml"]
+    text = re.sub(r"(?m)^\s*#.*|\s#.*$", "", "".join(file.read_text() for file in files))
     needed = set(re.findall(r"(?<!\$)\$\{(\w+)\}", text))
+    assert needed
     given = {each["name"].removesuffix("_FILE") for each in container["env"]}
     assert needed <= given
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -63,6 +63,7 @@ def test_nodes_examples_hold_both_kinds_of_mail() -> None:
     assert [data["id"] for data in EMAILS] == ["k3j9x0ab12cd:reset-password", "p0w3k9zz18ab"]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(keys, json_values, max_size=6),
     st.fixed_dictionaries(
@@ -89,6 +90,7 @@ def depth(value: list[Any]) -> int:
     return levels
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([("id",), ("to",), ("to", 1), ("subject",), ("text",), ("html",), ("userId",), ("status",)]),
     st.integers() | st.floats() | st.booleans() | st.dictionaries(text, scalars) | st.just(10**5000),
@@ -118,6 +120,7 @@ def test_missing_field_is_named_with_what_it_should_be(field: str) -> None:
     assert str(error.value) == f"data.{field}: expected {kind}, found nothing"
 
 
+@settings(deadline=None)
 @given(json_values)
 @example({5: 6, "type": "email-send"})
 @example({"type": "email-send", "\ud800": 1})
@@ -140,6 +143,7 @@ def test_nesting_in_the_wrong_place_is_refused(data: Any) -> None:
         decode(data)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*VALID, "html", "userId", "status", "extra"]), json_values))
 def test_mutated_mail_decodes_or_says_where_it_is_wrong(changes: dict[str, Any]) -> None:
     try:

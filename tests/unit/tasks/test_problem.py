@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
@@ -35,6 +35,7 @@ def test_values_are_named_by_content_and_kind(value: object, words: str) -> None
     assert found(value) == words
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()) | st.integers() | st.floats())
 def test_values_stay_short_and_on_one_line(value: object) -> None:
     assert len(found(value)) <= 80

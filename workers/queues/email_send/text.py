@@ -6,6 +6,7 @@ import logging
 import re
 
 from inscriptis import get_text  # type: ignore[import-untyped]
+from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
 from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,8 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _TABLE = re.compile(r"<(/?)(?:table|thead|tbody|tfoot|tr|caption)\b", re.IGNORECASE)
 _CELL = re.compile(r"<(/?)(?:td|th)\b", re.IGNORECASE)
 _STYLE = re.compile(r"style(?=\s*=)", re.IGNORECASE)
-_LINKS_SHOWN = ParserConfig(display_links=True)
+# strict: what browsers do; the other profile indents every <div>.
+_LAYOUT = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
 
 
 def body(text: str) -> str:
@@ -46,9 +48,9 @@ def from_html(html: str) -> str:
         return ""
     plain = _STYLE.sub("data-style", _CELL.sub(r" <\1span", _TABLE.sub(r"<\1div", html)))
     try:
-        derived: str = get_text(plain, _LINKS_SHOWN)
+        derived: str = get_text(plain, _LAYOUT)
     except Exception as error:
         # The parser meets whatever users wrote. Without its text the mail is still complete.
         log.warning("no plain text derived from a mail's HTML: %s", type(error).__name__)
         return ""
-    return derived[:DERIVED_CHARS].strip()
+    return derived[:DERIVED_CHARS].rstrip().lstrip("\n")
