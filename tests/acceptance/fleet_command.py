@@ -154,7 +154,7 @@ class FleetCommand:
         self._family |= {child.pid: child for child in children}
         return children
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it to the command alone."""
         self.pool_processes()  # remembered, since it may not outlive the signal
         self._process.send_signal(number)
@@ -169,7 +169,7 @@ class FleetCommand:
 
     async def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to drain; its exit code."""
-        self.signal(number)
+        self.send(number)
         return await self.exit_code()
 
     def kill(self) -> None:

@@ -38,7 +38,9 @@ async def test_workers_share_the_load_and_no_job_is_completed_twice(
 
 
 async def test_job_of_a_dead_node_worker_is_taken_over(node: Node, bullmq: int, make_worker: MakeWorker) -> None:
-    theirs = await node.worker(bullmq=bullmq, queue="q", work_ms=60_000, worker={"lockDuration": 1000, "stalledInterval": 300})
+    theirs = await node.worker(
+        bullmq=bullmq, queue="q", work_ms=60_000, worker={"lockDuration": 1000, "stalledInterval": 300}
+    )
     await node.run("add.mjs", {"bullmq": bullmq}, [{"queue": "q", "name": "n", "opts": {"jobId": "held"}}])
     await wait_until(lambda: theirs.of("active"))
     theirs.process.kill()

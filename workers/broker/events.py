@@ -108,7 +108,7 @@ class WorkerError:
 
     queue: str
     where: str
-    """A short, bounded name: fetch, wait, finish, renew, stalled-check, scheduler, …"""
+    """A short, bounded name: fetch, wait, finish, renew, stalled-check, scheduler, slot, …"""
     error: BaseException
     job_id: str = ""
 

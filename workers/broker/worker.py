@@ -255,6 +255,10 @@ class FleetWorker(Worker):  # type: ignore[misc]
     async def _close(self) -> None:
         if self._slots:
             await asyncio.wait(self._slots)
+        for slot in self._slots:
+            if not slot.cancelled() and (error := slot.exception()):
+                self.drained = False  # its job, if it had one, is left to the stalled check
+                self._error(error, "slot")
         await self._end()
 
     async def _end(self) -> None:

@@ -33,8 +33,8 @@ def read(line: bytes) -> Beat | None:
     """A beat from its wire form; None where it is none."""
     try:
         fields = json.loads(line)
-        states = tuple(State(s["name"], bool(s["ok"]), s["detail"]) for s in fields["states"])
-        return Beat(bool(fields["started"]), bool(fields["ready"]), states)
+        states = tuple(State(str(s["name"]), s["ok"] is True, str(s["detail"])) for s in fields["states"])
+        return Beat(fields["started"] is True, fields["ready"] is True, states)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -191,7 +191,7 @@ class FleetProcess:
         finally:
             for task in (stopping, *lives):
                 task.cancel()
-        if died:
+        if died and not self._stop.is_set():
             self._by = min(self._by, time.monotonic() + DEATH_GRACE_S)
         await self._drain()
         self.drained = all(worker.drained for worker in self._workers.values())

@@ -7,12 +7,14 @@ on a pipe. The end of its standard input means that the supervisor is gone: the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from workers.runtime import beat
 from workers.runtime.beat import Beat
@@ -28,6 +30,8 @@ RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
 SILENT_S = 10.0
 #: How long after its own deadline a child may need to be gone, seconds; then it is killed.
 KILL_SLACK_S = 2.0
+#: How long the system may need to end a killed process, seconds.
+KILLED_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,10 @@ class ChildSpec:
 
 class RefusedToStartError(Exception):
     """A process refused to start for a reason that a restart can't mend; its own message was logged."""
+
+
+#: Why a program can't be started that no waiting mends; a machine short of memory, processes or descriptors recovers.
+_NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.EPERM, errno.E2BIG)
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -76,8 +84,12 @@ class _Child:
         self.process: asyncio.subprocess.Process | None = None
         self.beat: Beat | None = None
         self.beat_at = 0.0
-        self.restarts = 0
+        self.started = False
+        """It has opened its queues once."""
         self.code: int | None = None
+        """How it ended last; None: it has not, or could not be started."""
+        self.drained = True
+        """After `stop`: it ended as one that has finished or handed back its jobs."""
         self._stopping = asyncio.Event()
         self._deaths = 0
 
@@ -85,26 +97,36 @@ class _Child:
         """Start, watch, restart; returns when stopped, raises RefusedToStartError."""
         while not self._stopping.is_set():
             born = time.monotonic()
-            try:
-                self.code = await self._live()
-            except OSError as error:
-                log.error("process %s can't be started: %s", self.spec.name, error)
-                self.code = EXIT_REFUSED
-            if self.code == EXIT_REFUSED:
-                raise RefusedToStartError(f"process {self.spec.name} refused to start")
+            notice = await self._life()
             if self._stopping.is_set():
                 return
             self._deaths = 1 if time.monotonic() - born >= CALM_S else self._deaths + 1
             delay = restart_delay_s(self._deaths)
-            notice = death_notice(self.code)
-            log.error("process %s died (%s); restarting it in %.1f s", self.spec.name, notice, delay)
-            self.restarts += 1
+            log.error("process %s %s; restarting it in %.1f s", self.spec.name, notice, delay)
             await self._pause(delay)
 
-    async def _live(self) -> int:
+    async def _life(self) -> str:
+        """One process from birth to death; returns what happened to it."""
+        try:
+            process, pipe = await self._spawn()
+        except OSError as error:
+            notice = f"can't be started: {error}"
+            if error.errno in _NO_PROGRAM:
+                log.error("process %s %s", self.spec.name, notice)
+                raise RefusedToStartError(f"process {self.spec.name} {notice}") from error
+            return notice
+        self.code = await self._watch(process, pipe)
+        if self.code == EXIT_REFUSED:
+            raise RefusedToStartError(f"process {self.spec.name} refused to start")
+        if self._stopping.is_set():
+            # SIGTERM kills only where its handler is not, or no longer, installed: before the first job, after the last
+            self.drained = self.code in (0, -signal.SIGTERM)
+        return f"died ({death_notice(self.code)})"
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, BinaryIO]:
         read_fd, write_fd = os.pipe()
         try:
-            self.process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(part.replace("{beat_fd}", str(write_fd)) for part in self.spec.argv),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(write_fd,),
@@ -116,21 +138,29 @@ class _Child:
             raise
         finally:
             os.close(write_fd)
-        pid = self.process.pid
-        ears = asyncio.create_task(self._listen(read_fd))
+        return process, os.fdopen(read_fd, "rb", 0)
+
+    async def _watch(self, process: asyncio.subprocess.Process, pipe: BinaryIO) -> int:
+        self.process = process
+        if self._stopping.is_set():  # stopped while it was being born
+            self.signal(signal.SIGTERM)
+        ears = asyncio.create_task(self._listen(pipe))
         try:
-            await self._brief(self.process)
-            if self._stopping.is_set():  # stopped while it was being born
-                self.signal(signal.SIGTERM)
-            code = await self.process.wait()
-            # Terminated before it could listen for the signal: it held no job, so it drained.
-            return 0 if code == -signal.SIGTERM and self.beat is None and self._stopping.is_set() else code
+            await self._brief(process)
+            return await process.wait()
         finally:
             ears.cancel()
             await asyncio.wait({ears})
+            pipe.close()
             self.beat = None
             self.process = None
+            self._tell(process.pid)
+
+    def _tell(self, pid: int) -> None:
+        try:
             self._on_death(pid)
+        except Exception:
+            log.exception("what was to be done after the death of process %s failed", self.spec.name)
 
     async def _brief(self, process: asyncio.subprocess.Process) -> None:
         if process.stdin is None:
@@ -138,22 +168,30 @@ class _Child:
         try:
             process.stdin.write(self.spec.stdin)
             await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             return  # it died at once; its exit code says more
 
-    async def _listen(self, fd: int) -> None:
+    async def _listen(self, pipe: BinaryIO) -> None:
         reader = asyncio.StreamReader(limit=beat.MAX_LINE)
         protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(fd, "rb", 0))
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
         try:
-            while line := await reader.readline():
-                heard = beat.read(line)
-                if heard is not None:
-                    self.beat, self.beat_at = heard, time.monotonic()
-        except ValueError:
-            log.error("process %s beats with lines that are too long", self.spec.name)
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:
+                    log.warning("process %s sent a beat that is too long", self.spec.name)
+                    continue
+                if not line:
+                    return
+                self._hear(beat.read(line))
         finally:
             transport.close()
+
+    def _hear(self, heard: Beat | None) -> None:
+        if heard is not None:
+            self.beat, self.beat_at = heard, time.monotonic()
+            self.started = self.started or heard.started
 
     def signal(self, number: signal.Signals) -> None:
         """Send it to the process, if there is one."""
@@ -172,14 +210,21 @@ class _Child:
         """What is known about it."""
         name = self.spec.name
         if self.process is None:
-            why = f"died ({death_notice(self.code)}), restarting" if self.code is not None else "not started"
-            return [State(name, False, why)]
-        silent = time.monotonic() - self.beat_at
+            return [State(name, False, self._absence())]
         if self.beat is None:
             return [State(name, False, "starting")]
+        silent = time.monotonic() - self.beat_at
         if silent > SILENT_S:
             return [State(name, False, f"silent for {silent:.0f} s")]
-        return [State(f"{name}.{s.name}", s.ok, s.detail) for s in self.beat.states]
+        states = [State(f"{name}.{s.name}", s.ok, s.detail) for s in self.beat.states]
+        if not self.beat.ready and all(state.ok for state in states):
+            states.append(State(name, False, "not ready"))
+        return states
+
+    def _absence(self) -> str:
+        if self._stopping.is_set():
+            return "stopped"
+        return f"died ({death_notice(self.code)}), restarting" if self.code is not None else "not started"
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -212,34 +257,36 @@ class Supervisor:
 
     async def wait(self) -> None:
         """Return after `stop`; raise RefusedToStartError when a process can't be kept running."""
-        if self._runs:
-            await asyncio.wait(self._runs, return_when=asyncio.FIRST_EXCEPTION)
-            for run in self._runs:
-                if run.done() and not run.cancelled() and (error := run.exception()):
-                    raise error
+        if not self._runs:
+            return
+        await asyncio.wait(self._runs, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for run in self._runs if run.done() and not run.cancelled() and (error := run.exception())]
+        if errors:
+            raise errors[0]
 
     async def stop(self, *, by: float) -> None:
         """SIGTERM to all, SIGKILL to those that are not gone by `by` (monotonic seconds). Again: SIGTERM again,
         which makes them hand back at once.
         """
         self._stopping = True
-        alive = [child for child in self._children if child.process is not None]
         for child in self._children:
             child.stop()
         if not self._runs:
             return
         _, late = await asyncio.wait(self._runs, timeout=max(0.0, by + KILL_SLACK_S - time.monotonic()))
         if late:
-            self.drained = False
             for child in self._children:
                 child.signal(signal.SIGKILL)
-            await asyncio.wait(self._runs, timeout=5.0)
-        self.drained = self.drained and all(child.code == 0 for child in alive)
+            _, late = await asyncio.wait(self._runs, timeout=KILLED_S)
+        self.drained = not late and all(child.drained for child in self._children)
+        for run in self._runs:  # looked at, so that a second refusal is not reported as never retrieved
+            if run.done() and not run.cancelled():
+                run.exception()
 
     @property
     def started(self) -> bool:
         """Every process has opened its queues once."""
-        return all(child.restarts > 0 or (child.beat is not None and child.beat.started) for child in self._children)
+        return all(child.started for child in self._children)
 
     @property
     def ready(self) -> bool:

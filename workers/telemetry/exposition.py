@@ -113,6 +113,8 @@ def _readable(directory: Path) -> tuple[list[str], int]:
     files, bad = [], 0
     for path in sorted(directory.glob("*.db")):
         try:
+            if path.stat().st_size == 0:
+                continue  # its process is just creating it
             _values(path)
         except FileNotFoundError:
             continue  # its process was forgotten just now
@@ -135,7 +137,7 @@ def _values(path: Path) -> dict[str, float]:
         raise ValueError("not a file of metrics")
     data = path.read_bytes()
     if not data:
-        return {}  # its process is just creating it
+        return {}
     used = struct.unpack_from("i", data, 0)[0]
     if not 0 <= used <= len(data):
         raise ValueError("cut short")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_until
+
 from workers.dev import DevError
 from workers.dev.embedded import EmbeddedValkey
 from workers.dev.resp import ErrorReply, ask, serving_pid
@@ -81,13 +83,6 @@ def owner_process(data_dir: Path) -> subprocess.Popen[bytes]:
 def ended_pid() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         return ended.pid
-
-
-async def wait_until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.02)
 
 
 def alive(pid: int) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import wait_until
+
 from workers.dev.embedded import EmbeddedValkey
 from workers.dev.node import FOLDER, NodeMissing, NodeProducer, NodeRuntime, find_node
 from workers.dev.producer import Add, Producer
@@ -24,7 +26,7 @@ from workers.dev.scenario import example_jobs, trickle_jobs
 PRODUCER = FOLDER / "producer.mjs"
 node = pytest.mark.node
 needs_node = pytest.mark.skipif(
-    not (FOLDER / "node_modules").exists(), reason=f"npm packages are missing: npm ci --prefix {FOLDER}"
+    not (FOLDER / "node_modules").exists(), reason="needs the producer's npm packages: make setup"
 )
 
 
@@ -55,13 +57,6 @@ async def make_producer(valkey: EmbeddedValkey) -> AsyncIterator[Callable[..., P
     yield make
     for one in made:
         await one.stop(by=time.monotonic() + 2)
-
-
-async def wait_until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.02)
 
 
 class FakeQueue:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import wait_until
+
 from workers.dev import DevError, PartHealth
 from workers.dev.board_state import BoardState
 from workers.dev.catcher import MailCatcher
@@ -158,13 +160,6 @@ class Parts:
         return Producer(
             url=url, prefix="bull", queues=queues, rate=100, connect=connect, say=self.board.say, find=no_node
         )
-
-
-async def wait_until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.02)
 
 
 async def test_parts_start_in_order_and_drain_in_the_opposite_order(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""The `fleet` command beside a real Valkey and a real mail server. Every process that a test starts ends with it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from bullmq import Queue
+from redis.asyncio import Redis
+
+from tests.acceptance.fleet_command import FleetCommand, environment
+from tests.acceptance.mail_host import MailHost
+from tests.conftest import Server, wait_until
+
+QUEUE = "email-send"
+#: Stands in the subject and in both bodies of each mail: no log may hold it.
+CONFIDENTIAL = "the-reset-code-is-8f3c51"
+_numbers = itertools.count()
+
+
+def mail(*to: str, **fields: Any) -> dict[str, Any]:
+    """A job's data as Node writes it; what isn't given is harmless."""
+    number = next(_numbers)
+    return {
+        "type": "email-send",
+        "id": f"task-{number}",
+        "to": list(to) or [f"reader-{number}@example.com"],
+        "subject": f"Hello, {CONFIDENTIAL}",
+        "text": f"Your code: {CONFIDENTIAL}",
+        "html": f"<p>Your code: {CONFIDENTIAL}</p>",
+        **fields,
+    }
+
+
+class Jobs:
+    """The queue, seen from a producer."""
+
+    def __init__(self, redis: Redis, url: str, prefix: str) -> None:
+        self.redis = redis
+        self.prefix = prefix
+        self.queue = Queue(QUEUE, {"connection": url, "prefix": prefix})
+
+    async def add(self, data: Any, **opts: Any) -> str:
+        job = await self.queue.add(QUEUE, data, opts)
+        return str(job.id)
+
+    def key(self, name: str) -> str:
+        return f"{self.prefix}:{QUEUE}:{name}"
+
+    async def row(self, job_id: str) -> dict[str, str]:
+        """The job's hash."""
+        row: dict[str, str] = await self.redis.hgetall(self.key(job_id))
+        return row
+
+    async def result(self, job_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((await self.row(job_id))["returnvalue"])
+        return result
+
+    async def state(self, job_id: str) -> str:
+        return str(await self.queue.getJobState(job_id))
+
+    async def reach(self, state: str, *job_ids: str, timeout_s: float = 20.0) -> None:
+        """Wait until all these jobs are in this state."""
+        for job_id in job_ids:
+            try:
+                await wait_until(lambda job_id=job_id: self._is(state, job_id), timeout_s=timeout_s, every_s=0.02)
+            except AssertionError:
+                raise AssertionError(f"not {state} within {timeout_s:g} s: {await self.row(job_id)}") from None
+
+    async def _is(self, state: str, job_id: str) -> bool:
+        return await self.state(job_id) == state
+
+
+class StartFleet(Protocol):
+    def __call__(self, *arguments: str, env: dict[str, str] | None = ..., cwd: Path | None = ...) -> FleetCommand: ...
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands keep their compiled modules."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def start_command(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Iterator[StartFleet]:
+    """Starts `python -m workers …`, which lives no longer than the module. No server is named to it."""
+    started: list[FleetCommand] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> FleetCommand:
+        folder = cwd or tmp_path_factory.mktemp("cwd")
+        started.append(FleetCommand(arguments, env=environment(env or {}, compiled), cwd=folder))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.kill()
+
+
+@pytest.fixture
+def mail_host() -> Iterator[MailHost]:
+    host = MailHost()
+    host.start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def fleet_env(valkey: Server, prefix: str, mail_host: MailHost) -> dict[str, str]:
+    """What tells a fleet its servers, as in production."""
+    return {"REDIS_URL": valkey.url, "FLEET__REDIS__PREFIX": prefix, "SMTP_URL": mail_host.url}
+
+
+@pytest.fixture
+def start_fleet(
+    start_command: StartFleet, fleet_env: dict[str, str]
+) -> Iterator[StartFleet]:
+    """Starts `fleet run …` on the test's servers; it lives no longer than the test."""
+    started: list[FleetCommand] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> FleetCommand:
+        started.append(start_command("run", *arguments, env={**fleet_env, **(env or {})}, cwd=cwd))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.kill()
+
+
+@pytest.fixture
+async def jobs(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Jobs]:
+    jobs = Jobs(redis, redis_url, prefix)
+    yield jobs
+    await jobs.queue.close()
