@@ -24,7 +24,7 @@ from config.loader import LoadedConfig
 from config.schema import FleetConfig, QueueConfig, RetryConfig
 from workers import queues as modules
 from workers.broker.backend import WorkerSettings
-from workers.broker.endpoint import Endpoint
+from workers.broker.endpoint import Endpoint, EndpointError
 from workers.broker.events import Emitter, Listener
 from workers.broker.preflight import examine
 from workers.broker.producer import adder as producer
@@ -67,8 +67,13 @@ def select(
 
 
 def check_options(loaded: LoadedConfig) -> list[ConfigIssue]:
-    """What the queues' own modules say about their `task.options`; empty when all is well."""
+    """What the parts that use them say about `redis.url` and each `task.options`; empty when all is well."""
     issues: list[ConfigIssue] = []
+    try:
+        if loaded.config.redis.url != "embedded":
+            _endpoint(loaded.config)
+    except EndpointError as error:
+        issues.append(loaded.issue(("redis", "url"), str(error).removeprefix("redis.url ")))
     for queue in sorted(modules.available() & set(loaded.config.queues)):
         try:
             loaded.options(queue, _module(queue).options)
@@ -86,12 +91,7 @@ def _module(queue: str) -> QueueModule[Any, Any]:
 
 def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit: Emitter) -> FleetProcess:
     """The queues of one process, without a server of its own."""
-    endpoint = Endpoint(
-        url=config.redis.url,
-        prefix=config.redis.prefix,
-        connect_timeout_s=config.redis.connect_timeout,
-        command_timeout_s=config.redis.command_timeout,
-    )
+    endpoint = _endpoint(config)
     client = endpoint.commands()
     worker_name = f"{name}@{socket.gethostname()}"
 
@@ -129,6 +129,15 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
         close=client.aclose,
         redis=endpoint.display,
         skipped=selection.skipped,
+    )
+
+
+def _endpoint(config: FleetConfig) -> Endpoint:
+    return Endpoint(
+        url=config.redis.url,
+        prefix=config.redis.prefix,
+        connect_timeout_s=config.redis.connect_timeout,
+        command_timeout_s=config.redis.command_timeout,
     )
 
 

@@ -12,8 +12,8 @@ from tests.acceptance.mail_host import HOLD, MailHost
 from tests.conftest import wait_until
 
 MODES = pytest.mark.parametrize("mode", [("--single-process",), ()], ids=["single", "supervised"])
-#: The shortest grace that leaves a running job any time: 2 s of it are kept for closing connections.
-SHORT_GRACE = ("--set", "pools.communication.grace=3s")
+#: Short enough to wait for; a part of it is kept for writing the hand-back and closing connections.
+SHORT_GRACE = ("--set", "pools.communication.grace=2s")
 
 
 async def _in_the_middle(jobs: Jobs, mail_host: MailHost, fleet: FleetCommand) -> str:

@@ -38,6 +38,7 @@ from workers.ops.server import OpsServerError
 from workers.runtime.supervisor import EXIT_REFUSED
 
 EXIT_USAGE = 2
+LARGEST_LOG = 10 * 1024 * 1024  # bytes; a larger one is put aside at the next start
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,23 @@ def _duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= LARGEST_RATE:  # false for nan, too
+        raise typer.BadParameter(f"expected jobs a second, from 0 to {LARGEST_RATE:g}, found {text!r}")
+    return rate
+
+
 def dev(
     config: ConfigOption,
     overlay: OverlayOption = [],  # noqa: B006 - typer makes a new list each time
     set_: SetOption = [],  # noqa: B006
     rate: Annotated[
         float,
-        typer.Option(min=0.0, max=LARGEST_RATE, help="Jobs a second that the producer adds; 0: the examples alone."),
+        typer.Option(parser=_rate, metavar="NUMBER", help="Jobs a second that are added; 0: the examples alone."),
     ] = 1.0,
     for_: Annotated[
         float | None, typer.Option("--for", parser=_duration, metavar="DURATION", help="End by itself after `20s`.")
@@ -76,9 +87,10 @@ def dev(
 ) -> None:
     """Run everything on this machine and watch it: Valkey, a mail catcher, a Node producer and the fleet.
 
-    With REDIS_URL set it joins that server, adds no jobs, catches no mails and is simply the fleet. Ctrl-C drains;
-    the exit code is 0 when every running job was finished or handed back, 1 when not or when a part could not
-    start, 2 for a configuration that can't be used, 78 for a Redis server that must not be used.
+    With REDIS_URL set it joins that server, adds no jobs, catches no mails and is simply the fleet.
+
+    Ctrl-C drains. The exit code is 0 when every running job was finished or handed back, else 1.
+    It is 1 too when a part could not start, 2 for a wrong configuration, 78 for a Redis server that may lose jobs.
     """
     try:
         # The configuration may ask for SMTP_URL; the catcher's address takes its place below.
@@ -120,7 +132,10 @@ def _log_to(path: Path, stack: ExitStack) -> Callable[[], str]:
     """Standard error goes to a file: the board says the same to people, and may hold the terminal."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.enter_context(redirect_stderr(stack.enter_context(path.open("w", encoding="utf-8", buffering=1))))
+        if path.exists() and path.stat().st_size > LARGEST_LOG:
+            path.replace(path.with_suffix(".log.old"))
+        # Appended, since another session in this directory may write it too.
+        stack.enter_context(redirect_stderr(stack.enter_context(path.open("a", encoding="utf-8", buffering=1))))
     except OSError as error:
         raise DevError(f"can't write the log {path}: {error.strerror}") from error
     return lambda: str(path)
@@ -156,7 +171,8 @@ async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, e
         run_for_s=settings.run_for_s,
     )
     Signals(lambda _: session.end(), session.end)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, session.end)  # the terminal was closed
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, session.end)  # the terminal was closed
     return await session.run()
 
 

@@ -118,7 +118,8 @@ class EmbeddedValkey:
             return
         if self.joined:
             raise DevError("the Valkey server that another process started here has ended")
-        raise DevError(f"the embedded Valkey ended by itself: {self._directory.last_words()}")
+        code = "" if self._process is None else f" (exit code {self._process.returncode})"
+        raise DevError(f"the embedded Valkey ended by itself{code}: {self._directory.last_words()}")
 
     async def stop(self, *, by: float) -> None:
         """End a server of ours: SIGTERM, at `by` (monotonic seconds) SIGKILL. Leave a joined one alone."""

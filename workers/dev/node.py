@@ -61,7 +61,7 @@ async def find_node(folder: Path = FOLDER) -> NodeRuntime | NodeMissing:
             return NodeRuntime(path, version, str(package["version"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return NodeMissing(f"its npm packages are not installed, run: npm ci --prefix {folder}")
+    return NodeMissing(f"the producer's npm packages are not installed, run: npm ci --prefix {folder}")
 
 
 async def _version(path: str) -> str | None:

@@ -153,7 +153,7 @@ class PythonProducer:
                             job_id = await add(job.queue, job.name, job.data, job.opts)
                         break
                     except Exception as error:
-                        # Added again with the same id, so that a lost reply makes no second job.
+                        # A job with an id of its own is not doubled where only the reply was lost.
                         yield {"event": "trouble", "message": f"{type(error).__name__}: {error}"}
                         await asyncio.sleep(AGAIN_S)
                 yield {"event": "added", "queue": job.queue, "id": job_id}

@@ -97,7 +97,7 @@ class ServerDirectory:
             lines = self.log.read_bytes()[-LOG_TAIL:].decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        # `PID:ROLE DAY MONTH YEAR TIME LEVEL text`: only warnings, level `#`, say why a server ends.
-        warnings = [line.split(" # ", 1)[1] for line in lines if " # " in line]
+        # `PID:ROLE DAY MONTH YEAR TIME LEVEL text`: level `#` says why a server ends; WARNING is advice at its start.
+        warnings = [line.split(" # ", 1)[1] for line in lines if " # " in line and " # WARNING" not in line]
         words = warnings[-1] if warnings else (lines[-1] if lines else "it said nothing")
         return f"{words[:LONGEST_REASON]} (log: {self.log})"

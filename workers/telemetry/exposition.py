@@ -29,7 +29,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The name that `prometheus_client` takes as the process id in the files of the dead.
 _DEAD = "dead"
 _KINDS = ("counter", "histogram", "summary")
-_UNREADABLE = (ValueError, TypeError, struct.error)
+_UNREADABLE = (ValueError, TypeError, RecursionError, struct.error)
 _TRIES = 3
 #: A scrape must not see a dead process both in its own file and in that of the dead.
 _folding = threading.Lock()
@@ -48,13 +48,12 @@ def merged_exposition(directory: Path) -> bytes:
     """
     with _folding:
         for _ in range(_TRIES):
-            files, bad = _readable(directory)
             try:
-                return exposition(_Merged(files, bad))
-            except Exception:  # a file changed or vanished between the check and the merge
-                log.debug("the metrics in %s changed while they were read", directory, exc_info=True)
-    log.warning("the metrics of %d files in %s could not be merged", len(files), directory)
-    return exposition(_Merged([], bad + len(files)))
+                return exposition(_Merged(*_readable(directory)))
+            except Exception as error:  # a file changed or vanished between the check and the merge
+                log.debug("the metrics in %s changed while they were read: %r", directory, error)
+    log.warning("the metrics in %s could not be merged", directory)
+    return exposition(_Merged([], 1))
 
 
 def forget_process(directory: Path, pid: int) -> None:
@@ -64,7 +63,8 @@ def forget_process(directory: Path, pid: int) -> None:
     """
     with _folding:
         try:
-            multiprocess.mark_process_dead(pid, str(directory))
+            for gauge in directory.glob(f"gauge_live*_{pid}.db"):
+                gauge.unlink(missing_ok=True)
             for kind in _KINDS:
                 _fold(directory / f"{kind}_{pid}.db", directory / f"{kind}_{_DEAD}.db")
         except Exception:
@@ -130,7 +130,7 @@ def _values(path: Path) -> dict[str, float]:
 
     Raises:
         OSError: can't be read.
-        ValueError, TypeError, struct.error: not such a file, or cut.
+        ValueError, TypeError, RecursionError, struct.error: not such a file, or cut.
     """
     kind, *rest = path.name.removesuffix(".db").split("_")
     if len(rest) != (2 if kind == "gauge" else 1) or kind not in ("gauge", *_KINDS):

@@ -27,6 +27,8 @@ from workers.broker.events import (
 )
 from workers.telemetry.redaction import redact_text
 
+#: The name of the logger that these lines come from.
+LOGGER = "fleet.jobs"
 #: Characters of a reason that a line shows.
 MAX_REASON = 500
 #: Seconds in which the same worker error shows its stack only once: an outage repeats it with every retry.
@@ -124,12 +126,14 @@ class JobLog:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log = structlog.stdlib.get_logger("fleet.jobs")
+        self._log = structlog.stdlib.get_logger(LOGGER)
         self._clock = clock
         self._stack_shown: dict[tuple[str, str, str], float] = {}
 
     def __call__(self, event: Event) -> None:
         line = line_for(event)
+        if not logging.getLogger(LOGGER).isEnabledFor(line.level):
+            return
         fields = dict(line.fields)
         if isinstance(event, WorkerError) and self._stack_is_due(event):
             fields["exc_info"] = event.error

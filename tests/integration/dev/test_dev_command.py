@@ -20,10 +20,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.conftest import wait_until
-from workers.cli.dev import localized
 from workers.dev.embedded import EmbeddedValkey
 from workers.dev.resp import ask
-from workers.dev.session import Addresses
 
 FOREIGN = re.compile(r"FLEET_|REDIS_URL|SMTP_URL|SITE_EMAIL_|OTEL_|NO_COLOR|HTTP_PORT")
 
@@ -159,9 +157,7 @@ async def test_without_node_the_python_producer_works_and_says_so(
     assert await command.end() == 0
 
 
-async def test_own_redis_is_joined_and_gets_no_jobs(
-    fleet_dev: Callable[[], Command], tmp_path: Path
-) -> None:
+async def test_own_redis_is_joined_and_gets_no_jobs(fleet_dev: Callable[[], Command], tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path / "other", durable=False)
     await server.start()
     try:
@@ -176,25 +172,6 @@ async def test_own_redis_is_joined_and_gets_no_jobs(
         assert any('"event": "worker running"' in line for line in command.err)
     finally:
         await server.stop(by=time.monotonic() + 5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "variables", "code", "message"),
-    [
-        (["--set", "queues.email-send.concurrency=many"], {}, 2, "queues.email-send.concurrency: expected"),
-        (["--config", "missing.yaml"], {}, 2, "missing.yaml"),
-        (["--for", "soon"], {}, 2, "a duration like 30s"),
-        (["--rate", "5000"], {}, 2, "5000"),
-        (["--data-dir", "/dev/null/x"], {}, 1, "fleet: can't write the log /dev/null/x/fleet.log: Not a directory"),
-    ],
-)
-async def test_wrong_input_is_told_in_a_line(
-    fleet_dev: Callable[[], Command], arguments: list[str], variables: dict[str, str], code: int, message: str
-) -> None:
-    command = await fleet_dev().start(*arguments, **variables)
-    assert await command.end() == code
-    assert message in "\n".join(command.err)
-    assert "Traceback" not in "\n".join(command.err)
 
 
 async def test_terminal_shows_the_live_board(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
-
 from workers.dev.embedded import EmbeddedValkey
 from workers.dev.node import FOLDER, NodeMissing, NodeProducer, NodeRuntime, find_node
 from workers.dev.producer import Add, Producer

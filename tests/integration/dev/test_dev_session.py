@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
-
 from workers.dev import DevError, PartHealth
 from workers.dev.board_state import BoardState
 from workers.dev.catcher import MailCatcher

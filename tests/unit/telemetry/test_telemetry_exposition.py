@@ -203,6 +203,8 @@ CORRUPT = {
     "counter_8.db": file(entry(b'["too", "short"]')),
     "counter_9.db": file(entry(b'["a", "b", ["no", "labels"], "h"]')),
     "counter_10.db": file(entry(b"7")),
+    "counter_11.db": file(entry(b"[" * 60_000)),
+    "counter_12.db": file(struct.pack("i", -28), b'["a", "a_total", {}, "help"]', b" " * 16),  # leads back to itself
     "nonsense.db": file(GOOD),
     "gauge_1.db": file(GOOD),
     "enum_all_1.db": file(GOOD),

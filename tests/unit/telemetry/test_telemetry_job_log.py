@@ -22,7 +22,7 @@ from workers.broker.events import (
     WorkerError,
     WorkerState,
 )
-from workers.telemetry.job_log import MAX_REASON, STACK_EVERY_S, JobLog, line_for
+from workers.telemetry.job_log import LOGGER, MAX_REASON, STACK_EVERY_S, JobLog, line_for
 
 JOB: dict[str, Any] = {
     "queue": "email-send", "job_id": "7", "job_name": "email", "task_type": "email-send", "attempt": 2,
@@ -91,8 +91,12 @@ def test_a_repeated_worker_error_shows_its_stack_once_a_minute() -> None:
     assert [entry["log_level"] for entry in entries] == ["error"] * 5
 
 
-def test_events_reach_the_log_of_jobs() -> None:
-    with capture_logs() as entries:
+def test_events_reach_the_log_of_jobs_down_to_its_level(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger=LOGGER), capture_logs() as entries:
         for event, *_ in EVENTS:
             JobLog()(event)
     assert [entry["event"] for entry in entries] == [row[2] for row in EVENTS]
+    with caplog.at_level(logging.ERROR, logger=LOGGER), capture_logs() as entries:
+        for event, *_ in EVENTS:
+            JobLog()(event)
+    assert [entry["event"] for entry in entries] == ["job failed", "worker error"]

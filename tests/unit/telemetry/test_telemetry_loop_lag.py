@@ -25,7 +25,7 @@ async def test_a_blocked_loop_is_reported_and_forgotten_after_the_window() -> No
     await wait_until(lambda: lag.worst_s > 0.2)
     await wait_until(lambda: len(reports) > 1 and lag.worst_s < 0.2)
     await lag.stop(by=soon())
-    assert max(reports) > 0.2
+    assert sum(report > 0.2 for report in reports) >= 5, "a scrape between two measurements would miss it"
 
 
 async def test_a_loop_without_a_turn_is_stuck() -> None:

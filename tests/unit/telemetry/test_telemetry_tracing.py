@@ -303,7 +303,7 @@ def run(script: str, **env: str) -> str:
     """What a new interpreter prints: the installed provider is one for the whole process."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**clean, **env}, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], env={**clean, **env}, capture_output=True, text=True, timeout=20, check=True
     )
     return done.stdout + done.stderr
 
@@ -326,6 +326,11 @@ def test_configured_it_serves_tracers_made_before() -> None:
     assert '"name": "process q"' in output
     assert '"service.name": "fleet-x"' in output
     assert "True TracerProvider" in output
+
+
+def test_a_process_that_ends_without_shutdown_does_not_wait_for_the_collector(black_hole: socket.socket) -> None:
+    output = run(INSTALL.replace("tracing.shutdown(20.0)", "None"), **os.environ, OTEL_BSP_SCHEDULE_DELAY="1")
+    assert "None TracerProvider" in output
 
 
 def test_the_sampler_comes_from_the_environment() -> None:

@@ -1,0 +1,75 @@
+"""kill -9: no job is lost with its process, and no process outlives its supervisor."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+
+from tests.acceptance.conftest import Jobs, StartFleet, mail
+from tests.acceptance.mail_host import HOLD, MailHost
+from tests.conftest import wait_until
+
+ALL = {"queue": "email-send", "task_type": "email-send"}
+
+
+async def test_killed_process_is_restarted_and_its_job_is_delivered_after_the_stalled_check(
+    start_fleet: StartFleet, jobs: Jobs, mail_host: MailHost
+) -> None:
+    mail_host.answers["held@example.com"].append(HOLD)
+    # The stalled check comes at least twice within a lock.
+    fleet = await start_fleet("--set", "queues.email-send.lock=2s").ready()
+    before = await jobs.add(mail("before@example.com"))
+    await jobs.reach("completed", before)
+    job = await jobs.add(mail("held@example.com"))
+    await wait_until(lambda: "held@example.com" in mail_host.begun)
+    (victim,) = fleet.pool_processes()
+
+    victim.kill()
+
+    await wait_until(lambda: fleet.probe("readyz")[0] is False)
+    assert fleet.probe("livez")[0] is True
+    await jobs.reach("completed", job)
+    assert fleet.said(r"^process communication-0 died \(SIGKILL\); restarting it in 0\.5 s$")
+    assert {"queue": "email-send", "job_id": job}.items() <= next(
+        record for record in fleet.records() if record["event"] == "job stalled"
+    ).items()
+    row = await jobs.row(job)
+    assert (row["stc"], row["ats"], row["atm"]) == ("1", "2", "1")
+    # Its SMTP conversation died with the process, before the server had accepted the mail.
+    assert mail_host.recipients() == ["before@example.com", "held@example.com"]
+    await wait_until(lambda: fleet.is_ready)
+    (successor,) = fleet.pool_processes()
+    assert successor.pid != victim.pid
+    # What the dead process had counted is still counted.
+    assert fleet.metric("bullmq_worker_jobs_total", outcome="completed", **ALL) == 2
+    assert fleet.metric("bullmq_job_stalled_total", queue="email-send") == 1
+    assert fleet.metric("bullmq_worker_concurrency", queue="email-send") == 5
+    assert await fleet.terminate() == 0
+
+
+async def test_processes_of_a_killed_supervisor_finish_their_jobs_and_end(
+    start_fleet: StartFleet, jobs: Jobs, mail_host: MailHost
+) -> None:
+    mail_host.answers["held@example.com"].append(HOLD)
+    fleet = await start_fleet("--set", "pools.communication.processes=2").ready()
+    processes = fleet.pool_processes()
+    job = await jobs.add(mail("held@example.com"))
+    await wait_until(lambda: mail_host.begun == ["held@example.com"])
+
+    fleet.send(signal.SIGKILL)
+
+    # The idle one ends at once, the other one when its mail has been accepted.
+    await wait_until(lambda: _ended(processes) == 1)
+    assert await jobs.state(job) == "active"
+    mail_host.release()
+    await wait_until(lambda: _ended(processes) == 2)
+    assert await fleet.exit_code() == -signal.SIGKILL
+    assert len(fleet.said("^the supervisor is gone$")) == 2
+    assert await jobs.state(job) == "completed"
+    assert mail_host.recipients() == ["held@example.com"]
+
+
+def _ended(processes: list[psutil.Process]) -> int:
+    """How many have ended; who adopted them may be slow to take notice."""
+    return sum(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in processes)
