@@ -23,11 +23,12 @@ from config.errors import ConfigError, ConfigIssue
 from config.loader import LoadedConfig
 from config.schema import FleetConfig, QueueConfig, RetryConfig
 from workers import queues as modules
-from workers.broker.backend import WorkerSettings
+from workers.broker.backend import MAX_REASON, WorkerSettings
 from workers.broker.endpoint import Endpoint, EndpointError
 from workers.broker.events import Emitter, Listener
 from workers.broker.preflight import examine
 from workers.broker.producer import adder as producer
+from workers.broker.result import message
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule, Services
 from workers.ops.fleet_service import FleetService
@@ -44,6 +45,7 @@ from workers.telemetry.metrics import Metrics
 from workers.telemetry.tracing import Tracing
 
 __all__ = [
+    "OpenError",
     "PoolBrief",
     "SelectionError",
     "build_fleet",
@@ -54,9 +56,13 @@ __all__ = [
     "serve_pool",
 ]
 
-#: Between two looks for jobs whose worker died, ms: BullMQ's 30 s, and with a shorter `lock` half of that, since a short
-#: lock asks for such jobs to be found soon. Such a job starts again within the lock and two looks.
+#: The longest time between two looks for jobs whose worker died, ms: BullMQ's 30 s. Not longer than half of `lock`
+#: either, since a short lock asks for such jobs to be found soon: they start again after the lock and two looks.
 STALLED_CHECK_MS = 30_000
+
+
+class OpenError(Exception):
+    """A queue's module could not be opened; the message says which and why."""
 
 
 def select(
@@ -99,9 +105,11 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
         async def open_queue(stack: AsyncExitStack) -> FleetWorker:
             module = _module(queue)
             options = module.options.model_validate(entry.task.options)
-            process = await stack.enter_async_context(
-                module.open(Services(queue=queue, slots=entry.concurrency), options)
-            )
+            services = Services(queue=queue, slots=entry.concurrency)
+            try:
+                process = await stack.enter_async_context(module.open(services, options))
+            except Exception as error:
+                raise OpenError(f"queue {queue} can't be opened: {message(error, MAX_REASON)}") from error
             plan = Plan(
                 process=process,
                 classify=module.classify,

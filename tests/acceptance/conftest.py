@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,8 +53,8 @@ class Jobs:
 
     async def row(self, job_id: str) -> dict[str, str]:
         """The job's hash."""
-        row: dict[str, str] = await self.redis.hgetall(self.key(job_id))
-        return row
+        row: Any = await self.redis.hgetall(self.key(job_id))
+        return dict(row)
 
     async def result(self, job_id: str) -> dict[str, Any]:
         result: dict[str, Any] = json.loads((await self.row(job_id))["returnvalue"])
@@ -65,14 +65,19 @@ class Jobs:
 
     async def reach(self, state: str, *job_ids: str, timeout_s: float = 20.0) -> None:
         """Wait until all these jobs are in this state."""
-        for job_id in job_ids:
-            try:
-                await wait_until(lambda job_id=job_id: self._is(state, job_id), timeout_s=timeout_s, every_s=0.02)
-            except AssertionError:
-                raise AssertionError(f"not {state} within {timeout_s:g} s: {await self.row(job_id)}") from None
+        left = list(job_ids)
 
-    async def _is(self, state: str, job_id: str) -> bool:
-        return await self.state(job_id) == state
+        async def all_there() -> bool:
+            while left and await self.state(left[-1]) == state:
+                left.pop()
+            return not left
+
+        condition: Callable[[], bool | Awaitable[bool]] = all_there
+        try:
+            await wait_until(condition, timeout_s=timeout_s, every_s=0.02)
+        except AssertionError:
+            row = await self.row(left[-1])
+            raise AssertionError(f"{len(left)} not {state} within {timeout_s:g} s, the last one: {row}") from None
 
 
 class StartFleet(Protocol):
@@ -115,9 +120,7 @@ def fleet_env(valkey: Server, prefix: str, mail_host: MailHost) -> dict[str, str
 
 
 @pytest.fixture
-def start_fleet(
-    start_command: StartFleet, fleet_env: dict[str, str]
-) -> Iterator[StartFleet]:
+def start_fleet(start_command: StartFleet, fleet_env: dict[str, str]) -> Iterator[StartFleet]:
     """Starts `fleet run …` on the test's servers; it lives no longer than the test."""
     started: list[FleetCommand] = []
 

@@ -90,6 +90,11 @@ class FleetCommand:
         """The events of the log that match, so far."""
         return [event for record in self.records() if re.search(pattern, event := record["event"])]
 
+    async def says(self, pattern: str, *, times: int = 1) -> list[str]:
+        """The events of the log that match, once there are so many."""
+        await wait_until(lambda: len(self.said(pattern)) >= times, timeout_s=30.0)
+        return self.said(pattern)
+
     # ------------------------------------------------------------------- its HTTP
 
     @property
@@ -161,11 +166,10 @@ class FleetCommand:
 
     async def exit_code(self, *, timeout_s: float = 30.0) -> int:
         """Wait for its end; negative: the signal that ended it."""
-        code = await wait_until(lambda: (self._process.poll(),) if self._process.poll() is not None else None,
-                                timeout_s=timeout_s)
+        await wait_until(lambda: self._process.poll() is not None, timeout_s=timeout_s)
         for reader in self._readers:
             reader.join(5)
-        return int(code[0] or 0)
+        return self._process.wait(0)
 
     async def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to drain; its exit code."""
@@ -180,6 +184,5 @@ class FleetCommand:
         for process in self._family.values():
             if process.is_running():  # false for another process with the same number
                 process.kill()
-        psutil.wait_procs(self._family.values(), timeout=10)
         for reader in self._readers:
             reader.join(5)

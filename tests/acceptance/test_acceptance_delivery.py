@@ -106,6 +106,8 @@ def _assert_calm(fleet: FleetCommand, *, failed: int = 0, retried: int = 0) -> N
     assert fleet.out == []
     assert len(fleet.records()) == len(fleet.err)
     assert [record["event"] for record in fleet.records(level="error")] == ["job failed"] * failed
-    warnings = [event for record in fleet.records(level="warning") if "not served yet" not in (event := record["event"])]
+    warnings = [
+        event for record in fleet.records(level="warning") if "not served yet" not in (event := record["event"])
+    ]
     assert warnings == ["job failed, retrying"] * retried
     assert CONFIDENTIAL not in fleet.text

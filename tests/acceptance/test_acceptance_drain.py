@@ -80,7 +80,7 @@ async def test_second_signal_hands_back_without_waiting_for_the_grace(
     job = await _in_the_middle(jobs, mail_host, fleet)
 
     fleet.send(signal.SIGTERM)
-    await wait_until(lambda: fleet.said("SIGTERM: draining"))
+    await fleet.says("SIGTERM: draining")
     fleet.send(signal.SIGTERM)
 
     assert await fleet.exit_code() == 0

@@ -13,7 +13,7 @@ from tests.acceptance.fleet_command import FleetCommand
 from tests.acceptance.mail_host import MailHost
 from tests.conftest import Server, wait_until
 
-PASSWORD = "pepper-and-salt"  # noqa: S105 - of a server that lives for one test
+PASSWORD = "pepper-and-salt"
 
 
 def _single(start_command: StartFleet, url: str, smtp: str = "", *arguments: str) -> FleetCommand:
@@ -30,7 +30,7 @@ async def test_fleet_waits_for_redis_and_outlives_its_absence(
     where = f"redis://127.0.0.1:{server.port}/0"
 
     # Not there yet: alive, not ready, not started, and saying so.
-    await wait_until(lambda: len(fleet.said("trying again")) >= 2, timeout_s=30)
+    await fleet.says("trying again", times=2)
     assert fleet.probe("livez")[0] is True
     ready, checks = fleet.probe("readyz")
     assert ready is False
@@ -81,7 +81,7 @@ async def test_fleet_that_never_saw_redis_ends_cleanly(start_command: StartFleet
         start_command("run", *mode, env={"REDIS_URL": Server(tmp_path).url}) for mode in ((), ("--single-process",))
     ]
     for fleet in fleets:
-        await wait_until(lambda fleet=fleet: fleet.said("trying again"), timeout_s=30)
+        await fleet.says("trying again")
         assert await fleet.terminate() == 0
 
 
@@ -90,7 +90,7 @@ async def test_wrong_password_is_said_without_the_password(
 ) -> None:
     server = make_server("--appendonly", "no", "--requirepass", PASSWORD)
     fleet = _single(start_command, server.url.replace("redis://", "redis://:not-the-pepper@"))
-    await wait_until(lambda: fleet.said("invalid username-password pair"), timeout_s=30)
+    await fleet.says("invalid username-password pair")
     assert fleet.probe("readyz")[0] is False
     assert fleet.probe("livez")[0] is True
     assert await fleet.terminate() == 0

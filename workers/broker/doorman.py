@@ -85,7 +85,7 @@ class Doorman:
 
     async def _marker(self) -> bool:
         """Wait until there may be a job; False when closed meanwhile, or the marker names a later time."""
-        at = await self.unless_closed(self._backend.wait_for_marker(self._block_s()))
+        at = await self.unless_closed(self._backend.wait_for_marker(self._block_s(), precisely=self._due_at > 0))
         if self._closed.is_set():
             return False
         if at is not None and at > now_ms():

@@ -12,16 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
-from workers.broker.preflight import ServerRefusedError
-from workers.cli.shutdown import run_until_signal
+from workers.cli.shutdown import serve
 from workers.fleet import PoolBrief, serve_pool
 from workers.runtime import beat
-from workers.runtime.supervisor import EXIT_REFUSED
 
 log = logging.getLogger(__name__)
-
-#: The exit code when a job could be neither finished nor handed back.
-EXIT_NOT_DRAINED = 1
 
 
 def command() -> tuple[str, ...]:
@@ -49,14 +44,10 @@ async def _serve(brief: PoolBrief, beat_fd: int) -> int:
         beats = asyncio.create_task(beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states))
         orphan = asyncio.create_task(_drain_when_orphaned())
         try:
-            await run_until_signal(process, grace_s)
-        except ServerRefusedError as error:
-            log.error("%s", error)
-            return EXIT_REFUSED
+            return await serve(process, grace_s)
         finally:
             beats.cancel()
             orphan.cancel()
-        return 0 if process.drained else EXIT_NOT_DRAINED
 
 
 async def _drain_when_orphaned() -> None:

@@ -12,16 +12,14 @@ import typer
 from config.errors import ConfigError
 from config.loader import LoadedConfig, load
 from config.schema import FleetConfig
-from workers.broker.preflight import ServerRefusedError
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.pool_process import command
-from workers.cli.shutdown import run_until_signal
+from workers.cli.shutdown import EXIT_FAILED, serve
 from workers.dev import DevError
 from workers.dev.embedded import EmbeddedValkey
 from workers.fleet import SelectionError, build_fleet, build_process, check_options
 from workers.ops.fleet_service import FleetService
 from workers.ops.server import OpsServerError
-from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ def run(
         raise typer.Exit(EXIT_USAGE) from None
     except (DevError, OpsServerError) as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
     raise typer.Exit(code)
 
 
@@ -84,9 +82,4 @@ async def _serve(fleet: FleetService, config: FleetConfig) -> int:
     for queue, why in fleet.skipped.items():
         log.warning("queue %s is %s", queue, why)
     grace_s = max(config.pools[config.queues[queue].pool].grace for queue in fleet.served)
-    try:
-        await run_until_signal(fleet, grace_s)
-    except (ServerRefusedError, RefusedToStartError) as error:
-        log.error("%s", error)
-        return EXIT_REFUSED
-    return 0 if fleet.drained else 1
+    return await serve(fleet, grace_s)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a drain: the first one drains within the grace, the next one hurries."""
+"""A service from its start to its exit code. SIGTERM and Ctrl-C drain it within the grace; the next one hurries."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from workers.broker.preflight import ServerRefusedError
+from workers.fleet import OpenError
+from workers.ops.server import OpsServerError
+from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
+
 log = logging.getLogger(__name__)
 
+#: The exit code when a job could be neither finished nor handed back, and when the service ended by itself.
+EXIT_FAILED = 1
 #: What a second signal still gives for handing jobs back, seconds.
 HURRY_S = 3.0
 
@@ -18,6 +25,8 @@ HURRY_S = 3.0
 class Stoppable(Protocol):
     """A Service with a drain."""
 
+    @property
+    def drained(self) -> bool: ...
     async def start(self) -> None: ...
     async def wait(self) -> None: ...
     async def stop(self, *, by: float) -> None: ...
@@ -61,7 +70,11 @@ async def run_until_signal(service: Stoppable, grace_s: float) -> None:
         drains.add(asyncio.create_task(service.stop(by=time.monotonic() + HURRY_S)))
 
     Signals(first, hurry)
-    await service.start()
+    try:
+        await service.start()
+    except BaseException:
+        await service.stop(by=time.monotonic() + HURRY_S)
+        raise
     life = asyncio.create_task(service.wait())
     asking = asyncio.create_task(asked.wait())
     try:
@@ -72,3 +85,26 @@ async def run_until_signal(service: Stoppable, grace_s: float) -> None:
     for drain in drains:
         await drain
     await life
+
+
+async def serve(service: Stoppable, grace_s: float) -> int:
+    """Run the service until a signal or its own end, and tell the exit code. What ended it goes to the log, which
+    redacts it, and not to the interpreter, which would print it as it is.
+
+    Raises:
+        OpsServerError: the address for health and metrics can't be listened on.
+    """
+    try:
+        await run_until_signal(service, grace_s)
+    except OpsServerError:
+        raise
+    except (ServerRefusedError, RefusedToStartError) as error:
+        log.error("%s", error)
+        return EXIT_REFUSED
+    except OpenError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+    except Exception:
+        log.exception("ended by a defect of its own")
+        return EXIT_FAILED
+    return 0 if service.drained else EXIT_FAILED

@@ -103,7 +103,7 @@ def build(config: TracingConfig, *, service_name: str = "fleet", env: Mapping[st
     names = choose_exporters(variables) if config.enabled else ()
     if not names:
         return Tracing(trace.NoOpTracerProvider())
-    provider = TracerProvider(resource=resource(service_name, variables), shutdown_on_exit=True)
+    provider = TracerProvider(resource=resource(service_name, variables), shutdown_on_exit=False)
     try:
         exporters = [_EXPORTER[name]() for name in names]
         for exporter in exporters:
