@@ -42,6 +42,7 @@ from workers.telemetry import exposition, logs, tracing
 from workers.telemetry.job_log import JobLog
 from workers.telemetry.loop_lag import LoopLag
 from workers.telemetry.metrics import Metrics
+from workers.telemetry.redaction import redact_text
 from workers.telemetry.tracing import Tracing
 
 __all__ = [
@@ -126,6 +127,7 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
                 settings=_worker_settings(config, entry, worker_name),
                 emit=emit,
                 types=frozenset({module.task.type_name()}),
+                describe=redact_text,
             )
 
         return open_queue

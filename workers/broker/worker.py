@@ -62,6 +62,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         client: commands; shared with other workers, closed by whoever made it.
         blocking: this worker's own connection for BZPOPMIN; closed on stop.
         types: the known task types, the bounded set for labels.
+        describe: how a reason is written on a span; takes the secrets out.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         settings: WorkerSettings,
         emit: Emit,
         types: frozenset[str] = frozenset(),
+        describe: Callable[[str], str] = str,
     ) -> None:
         options = {
             "connection": client,
@@ -93,6 +95,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._execute = execute
         self._blocking = blocking
         self._types = types
+        self._describe = describe
         self._report = emit
         self._leases = Leases(self.backend, settings.lock_ms, self._error)
         self._doorman = Doorman(self.backend, settings.drain_delay_s, self._error, self._up)
@@ -208,7 +211,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
                 ending, fetched = await finish.write(lambda: not self.closing)
         finally:
             self._leases.remove(hold)
-            spans.finish(span, ending)
+            spans.finish(span, ending, self._describe)
         self._report(ended(ending, self._about(job, span), time.monotonic() - started))
         self._doorman.note(fetched)
         return fetched.activation

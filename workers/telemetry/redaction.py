@@ -85,6 +85,10 @@ class _Rule:
     pattern: re.Pattern[str]
 
 
+# An address keeps the first letter and the domain (RFC 5321: local part up to 64). `bullmq@6.7.0` is none.
+_ADDRESS = re.compile(
+    r"(?<![\w.+%'-])[\w.+%'-]([\w.+%'-]{0,63})@(?=(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,}))"
+)
 _QUOTED = r"""\\{0,4}[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)"""
 _RULES = (
     # password=…, "accessToken": "…", api-key => …, also inside JSON inside JSON. `tokens: 12` is a measure.
@@ -113,13 +117,7 @@ _RULES = (
     _Rule(("aiza",), re.compile(r"(?<![A-Za-z0-9])(AIza[\w-]{30,})")),
     _Rule(("sg.",), re.compile(r"(?<![A-Za-z0-9])(SG\.[\w-]{16,}\.[\w-]{16,})")),
     _Rule(("npm_",), re.compile(r"(?<![A-Za-z0-9])(npm_[A-Za-z0-9]{30,})")),
-    # An address keeps the first letter and the domain (RFC 5321: local part up to 64). `bullmq@6.7.0` is none.
-    _Rule(
-        ("@",),
-        re.compile(
-            r"(?<![\w.+%'-])[\w.+%'-]([\w.+%'-]{0,63})@(?=(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,}))"
-        ),
-    ),
+    _Rule(("@",), _ADDRESS),
 )  # fmt: skip
 #: Flat, since this is asked of every text; a loop over rules that each loop over triggers took five times as long.
 _TRIGGERS = tuple((trigger, rule) for rule in _RULES for trigger in rule.triggers)
@@ -186,6 +184,10 @@ def _clean_name(name: str) -> str:
 
 # --- values ---
 
+#: Names whose value is what a line is found by. The Node stack's ids say `…:reset-password:…`; that is no secret.
+_IDENTITIES = frozenset({"job_id"})
+_MAX_IDENTITY = 256
+
 
 def redact(value: object, key: str = "") -> Plain:
     """A plain JSON copy of any value, without secrets and of bounded size. Never raises.
@@ -211,6 +213,8 @@ class _Copy:
         try:
             if key and is_secret_key(key) and not _is_harmless(key, value):
                 return HIDDEN
+            if key in _IDENTITIES and type(value) is str:
+                return _ADDRESS.sub(lambda match: match[0][0] + HIDDEN + "@", value[:_MAX_IDENTITY])
             return self._plain(value, depth)
         except Exception:
             return f"<unprintable {type(value).__name__}>"

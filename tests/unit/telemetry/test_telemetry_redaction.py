@@ -304,3 +304,9 @@ def test_every_value_becomes_json(value: Any) -> None:
 def test_no_text_makes_the_search_explode(text: str) -> None:
     # A regex that backtracks exponentially would run into the time-out of this test.
     redact_text(text)
+
+
+def test_job_ids_stay_searchable_but_show_no_address() -> None:
+    assert redact({"job_id": "user2:reset-password:mwu5"}) == {"job_id": "user2:reset-password:mwu5"}
+    assert redact({"job_id": "dana@example.com-1"}) == {"job_id": f"d{HIDDEN}@example.com-1"}
+    assert redact({"reason": "reset-password:mwu5"}) == {"reason": f"reset-password:{HIDDEN}"}
