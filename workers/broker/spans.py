@@ -85,29 +85,32 @@ def _started(job: Activation, worker: str, links_only: bool) -> Span:
     )
 
 
-def finish(span: Span, ending: Ending) -> None:
+def finish(span: Span, ending: Ending, describe: Callable[[str], str] = str) -> None:
     """Write the ending on the span. Node leaves failed spans UNSET; ours say ERROR, so that a backend finds them.
 
     Never raises.
+
+    Args:
+        describe: how a reason may be shown: without secrets.
     """
     try:
-        _describe(span, ending)
+        _tell(span, ending, describe)
         span.end()
     except Exception:
         log.exception("a span could not be ended")
 
 
-def _describe(span: Span, ending: Ending) -> None:
+def _tell(span: Span, ending: Ending, describe: Callable[[str], str]) -> None:
     match ending:
         case Completed():
             span.add_event("job completed")
         case Failed() | Retry():
-            span.add_event("job failed", {"bullmq.job.failed.reason": clean(ending.reason, _MAX_REASON)})
+            span.add_event("job failed", {"bullmq.job.failed.reason": clean(describe(ending.reason), _MAX_REASON)})
             span.set_attribute("error.type", ending.error)
-            span.set_status(Status(StatusCode.ERROR, clean(ending.reason, _MAX_STATUS)))
+            span.set_status(Status(StatusCode.ERROR, clean(describe(ending.reason), _MAX_STATUS)))
         case Delayed() | HandedBack() | Lost():
             name = f"job {type(ending).__name__.lower()}"
-            span.add_event(name, {"reason": clean(ending.reason, _MAX_REASON)})
+            span.add_event(name, {"reason": clean(describe(ending.reason), _MAX_REASON)})
 
 
 def trace_id(span: Span) -> str:
