@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from bullmq import Queue
+from bullmq import Job, Queue
 from redis.asyncio import Redis
 
 from tests.acceptance.fleet_command import FleetCommand, environment
@@ -48,6 +49,10 @@ class Jobs:
         job = await self.queue.add(QUEUE, data, opts)
         return str(job.id)
 
+    async def promote(self, job_id: str) -> None:
+        """Start a delayed job now."""
+        await (await Job.fromId(self.queue, job_id)).promote()
+
     def key(self, name: str) -> str:
         return f"{self.prefix}:{QUEUE}:{name}"
 
@@ -81,23 +86,23 @@ class Jobs:
 
 
 class StartFleet(Protocol):
-    def __call__(self, *arguments: str, env: dict[str, str] | None = ..., cwd: Path | None = ...) -> FleetCommand: ...
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands keep their compiled modules."""
-    return tmp_path_factory.mktemp("compiled")
+    def __call__(
+        self, *arguments: str, env: dict[str, str] | None = ..., cwd: Path | None = ..., script: Path | None = ...
+    ) -> FleetCommand: ...
 
 
 @pytest.fixture(scope="module")
-def start_command(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Iterator[StartFleet]:
+def start_command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartFleet]:
     """Starts `python -m workers …`, which lives no longer than the module. No server is named to it."""
     started: list[FleetCommand] = []
+    compiled = request.config.cache.mkdir("compiled")
 
-    def start(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> FleetCommand:
+    def start(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, script: Path | None = None
+    ) -> FleetCommand:
+        command = [str(script)] if script else [sys.executable, "-m", "workers"]
         folder = cwd or tmp_path_factory.mktemp("cwd")
-        started.append(FleetCommand(arguments, env=environment(env or {}, compiled), cwd=folder))
+        started.append(FleetCommand([*command, *arguments], env=environment(env or {}, compiled), cwd=folder))
         return started[-1]
 
     yield start
@@ -124,8 +129,10 @@ def start_fleet(start_command: StartFleet, fleet_env: dict[str, str]) -> Iterato
     """Starts `fleet run …` on the test's servers; it lives no longer than the test."""
     started: list[FleetCommand] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> FleetCommand:
-        started.append(start_command("run", *arguments, env={**fleet_env, **(env or {})}, cwd=cwd))
+    def start(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, script: Path | None = None
+    ) -> FleetCommand:
+        started.append(start_command("run", *arguments, env={**fleet_env, **(env or {})}, cwd=cwd, script=script))
         return started[-1]
 
     yield start

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any
@@ -30,23 +30,25 @@ def environment(variables: Mapping[str, str], cache: Path) -> dict[str, str]:
     """The variables of a command: these, and of the test run's own what doesn't concern a fleet.
 
     Args:
-        cache: where compiled modules go, so that only the first command compiles them.
+        cache: where compiled modules go if the test run may not put them beside the sources; without any, each
+            command would compile all over again.
     """
     own = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
-    return {**own, "PYTHONPYCACHEPREFIX": str(cache), "FLEET__HTTP__PORT": "0", "COLUMNS": "200", **variables}
+    if sys.dont_write_bytecode:
+        own["PYTHONPYCACHEPREFIX"] = str(cache)
+    return {**own, "FLEET__HTTP__PORT": "0", "COLUMNS": "200", **variables}
 
 
 class FleetCommand:
-    """A running `python -m workers …`.
+    """A running `fleet`.
 
     Args:
-        arguments: of the command line.
+        command: program and arguments.
         env: all of its environment.
         cwd: its working directory.
     """
 
-    def __init__(self, arguments: Iterable[str], *, env: Mapping[str, str], cwd: Path) -> None:
-        command = [sys.executable, "-m", "workers", *arguments]
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
         self._process = subprocess.Popen(
             command,
             env=dict(env),
@@ -159,6 +161,10 @@ class FleetCommand:
         self._family |= {child.pid: child for child in children}
         return children
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def send(self, number: signal.Signals) -> None:
         """Send it to the command alone."""
         self.pool_processes()  # remembered, since it may not outlive the signal
@@ -166,7 +172,7 @@ class FleetCommand:
 
     async def exit_code(self, *, timeout_s: float = 30.0) -> int:
         """Wait for its end; negative: the signal that ended it."""
-        await wait_until(lambda: self._process.poll() is not None, timeout_s=timeout_s)
+        await wait_until(lambda: self.has_ended, timeout_s=timeout_s)
         for reader in self._readers:
             reader.join(5)
         return self._process.wait(0)

@@ -85,3 +85,18 @@ async def test_second_signal_hands_back_without_waiting_for_the_grace(
 
     assert await fleet.exit_code() == 0
     await _unspent(jobs, job)
+
+
+@MODES
+async def test_signals_without_end_change_nothing_about_a_clean_exit(
+    start_fleet: StartFleet, jobs: Jobs, mode: tuple[str, ...]
+) -> None:
+    fleet = await start_fleet(*mode).ready()
+    await jobs.reach("completed", await jobs.add(mail()))
+
+    def ended() -> bool:
+        fleet.send(signal.SIGTERM)
+        return fleet.has_ended
+
+    await wait_until(ended, every_s=0.002)
+    assert await fleet.exit_code() == 0

@@ -21,6 +21,7 @@ from redis.exceptions import DataError, RedisError, ResponseError
 
 from workers.broker import result
 from workers.broker.activation import Activation, parse
+from workers.broker.client import FleetRedis
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.keep import keep_jobs
 from workers.broker.numbers import is_number, whole
@@ -121,6 +122,11 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         """The registered scripts, by name."""
         commands: dict[str, Any] = self.connection.commands
         return commands
+
+    async def bury(self, error: BaseException) -> None:
+        """See FleetRedis.bury."""
+        if isinstance(self.conn, FleetRedis):
+            await self.conn.bury(error)
 
     async def fetch(self, token: str) -> Fetched:
         """moveToActive: take the next job under a lock with this token."""

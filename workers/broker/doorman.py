@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workers.broker.activation import Activation
 from workers.broker.backend import Fetched, FleetBackend, now_ms
+from workers.broker.client import NotSentError
 from workers.broker.endpoint import MAX_BLOCK_S
 from workers.broker.settle import find_by_token
 
@@ -29,6 +31,13 @@ def backoff_s(failures: int) -> float:
     """The wait after so many failures in a row: doubling, at most 3 s, half of it at random."""
     top: float = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 16))
     return top * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not security
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """A fetch of this slot whose reply was lost, until it is known what it did."""
+
+    error: Exception | None = None
 
 
 class Doorman:
@@ -63,25 +72,49 @@ class Doorman:
     async def next(self, token: str) -> Activation | None:
         """The next job for this slot; None once closed."""
         async with self._door:
+            doubt = _Doubt()
             while not self._closed.is_set():
                 try:
-                    fetched = await self._look(token)
+                    found = await self._look(token, doubt)
+                    if found is not None:
+                        return found
                 except Exception as error:
-                    fetched = await self._after(error, token)
-                if fetched is not None and fetched.activation is not None:
-                    return fetched.activation
-        return None
+                    await self._after(error)
+            return await self._taken(token, doubt) if doubt.error is not None else None
 
-    async def _look(self, token: str) -> Fetched | None:
+    async def _look(self, token: str, doubt: _Doubt) -> Activation | None:
+        """Find out what an earlier fetch did, else wait for the marker if there was nothing to fetch, then fetch."""
+        if doubt.error is not None:
+            await self._backend.bury(doubt.error)
+            found = await find_by_token(self._backend, token)
+            doubt.error = None
+            self._up()
+            if found is not None:
+                return found
         if self._idle and not await self._marker():
             return None
-        fetched = await self._backend.fetch(token)
+        try:
+            fetched = await self._backend.fetch(token)
+        except NotSentError:
+            raise
+        except Exception as error:
+            doubt.error = error
+            raise
         self._up()
         self._idle = fetched.activation is None and not fetched.limited_ms
         self._due_at = fetched.due_at
         if fetched.limited_ms:
             await self.unless_closed(asyncio.sleep(min(MAX_LIMIT_S, fetched.limited_ms / 1000)))
-        return fetched
+        return fetched.activation
+
+    async def _taken(self, token: str, doubt: _Doubt) -> Activation | None:
+        """Closed while it is unknown whether a fetch took a job: one more look, so that it can be handed back."""
+        try:
+            await self._backend.bury(doubt.error or Exception())
+            return await find_by_token(self._backend, token)
+        except Exception as error:
+            self._on_error(error, "fetch", "")
+            return None
 
     async def _marker(self) -> bool:
         """Wait until there may be a job; False when closed meanwhile, or the marker names a later time."""
@@ -98,17 +131,12 @@ class Doorman:
             return max(MIN_BLOCK_S, self._drain_delay_s)
         return min(MAX_BLOCK_S, max(MIN_BLOCK_S, (self._due_at - now_ms()) / 1000))
 
-    async def _after(self, error: Exception, token: str) -> Fetched | None:
-        """A fetch or a wait failed: wait a little, then see whether a fetch took a job although its reply was lost."""
+    async def _after(self, error: Exception) -> None:
+        """A fetch or a wait failed: say so and wait a little. The next look starts with a fetch."""
         self._failures += 1
+        self._idle, self._due_at = False, 0
         self._on_error(error, "fetch", "")
         await self.unless_closed(asyncio.sleep(backoff_s(self._failures)))
-        try:
-            found = await find_by_token(self._backend, token)
-        except Exception:
-            return None  # still away; the next fetch says so
-        self._idle, self._due_at = False, 0
-        return Fetched(activation=found)
 
     def _up(self) -> None:
         if self._failures:

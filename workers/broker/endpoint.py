@@ -17,6 +17,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from workers.broker.client import FleetRedis
 from workers.broker.keys import client_name
 
 #: The longest BZPOPMIN, seconds. BullMQ's own ceiling: a longer block may sit on a dead connection unnoticed.
@@ -84,7 +85,7 @@ class Endpoint:
         )
 
     def _client(self, *, socket_timeout: float, client_name: str | None = None) -> Redis:
-        return Redis.from_url(
+        return FleetRedis.from_url(
             self.url,
             decode_responses=True,
             encoding_errors="replace",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, Fetched, FleetBackend, RefusedError, may_pass
+from workers.broker.client import NotSentError
 from workers.broker.doorman import backoff_s
 from workers.broker.endings import Ending, Failed, Lost
 from workers.broker.result import message
@@ -54,6 +55,10 @@ class Finish:
                 if not sent_again:
                     return Lost(reason=error.lost), Fetched()
                 doubt: Exception = error  # the first one may have arrived after we had looked
+            except NotSentError as error:
+                self._on_error(error, "finish", self._job.id)
+                await self._pause(error)
+                continue
             except Exception as error:
                 self._on_error(error, "finish", self._job.id)
                 doubt = error
@@ -69,6 +74,7 @@ class Finish:
         """What became of the ending; None: nothing, and the job is still ours."""
         while True:
             try:
+                await self._backend.bury(doubt)
                 settled = await settle(self._backend, self._job, self._ending)
                 break
             except Exception as error:

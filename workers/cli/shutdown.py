@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 #: The exit code when a job could be neither finished nor handed back, and when the service ended by itself.
 EXIT_FAILED = 1
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
 #: What a second signal still gives for handing jobs back, seconds.
 HURRY_S = 3.0
 
@@ -37,7 +38,7 @@ class Signals:
 
     Args:
         on_first: called with the number of the first signal.
-        on_next: called with each later one.
+        on_next: called with each later one, until closed.
     """
 
     def __init__(self, on_first: Callable[[signal.Signals], None], on_next: Callable[[], None]) -> None:
@@ -45,7 +46,7 @@ class Signals:
         self._on_next = on_next
         self._seen = False
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in NUMBERS:
             loop.add_signal_handler(number, self._take, number)
 
     def _take(self, number: signal.Signals) -> None:
@@ -54,6 +55,13 @@ class Signals:
         else:
             self._seen = True
             self._on_first(number)
+
+    def close(self) -> None:
+        """Ignore them from now on: a late one must not change the exit code of a drain that is over."""
+        loop = asyncio.get_running_loop()
+        for number in NUMBERS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def run_until_signal(service: Stoppable, grace_s: float) -> None:
@@ -66,25 +74,34 @@ async def run_until_signal(service: Stoppable, grace_s: float) -> None:
         asked.set()
 
     def hurry() -> None:
+        if drains:
+            return
         log.warning("asked again: handing running jobs back now")
         drains.add(asyncio.create_task(service.stop(by=time.monotonic() + HURRY_S)))
 
-    Signals(first, hurry)
+    signals = Signals(first, hurry)
     try:
-        await service.start()
-    except BaseException:
-        await service.stop(by=time.monotonic() + HURRY_S)
-        raise
+        await _until(asked, service)
+    finally:
+        await service.stop(by=time.monotonic() + (grace_s if asked.is_set() else HURRY_S))
+        for drain in drains:
+            await drain
+        signals.close()
+    await service.wait()
+
+
+async def _until(asked: asyncio.Event, service: Stoppable) -> None:
+    """Start the service; return when asked to drain it, raise what it ended by."""
+    await service.start()
     life = asyncio.create_task(service.wait())
     asking = asyncio.create_task(asked.wait())
     try:
         await asyncio.wait({life, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if life.done():
+            life.result()
     finally:
         asking.cancel()
-    await service.stop(by=time.monotonic() + (grace_s if asked.is_set() else HURRY_S))
-    for drain in drains:
-        await drain
-    await life
+        life.cancel()
 
 
 async def serve(service: Stoppable, grace_s: float) -> int:

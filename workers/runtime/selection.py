@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from config.overrides import suggestion
 from config.schema import FleetConfig, QueueConfig
 
 
@@ -43,7 +44,7 @@ def select(
     for what, asked, known in (("pool", pools, config.pools), ("queue", queues, config.queues)):
         for name in asked or ():
             if name not in known:
-                raise SelectionError(f"there is no {what} '{name}'; the configuration has {', '.join(sorted(known))}")
+                raise SelectionError(f"the configuration has no {what} '{name}'{suggestion(name, sorted(known))}")
     chosen = {
         name: entry
         for name, entry in config.queues.items()
@@ -52,7 +53,20 @@ def select(
     served = {name: entry for name, entry in chosen.items() if name in available}
     skipped = {name: "not served yet: this version has no module for it" for name in chosen if name not in available}
     if not served:
-        asked_for = ", ".join(sorted(chosen)) or "no queue"
-        there = ", ".join(sorted(available))
-        raise SelectionError(f"nothing to serve: {asked_for} asked for, but modules exist for {there} alone")
+        raise SelectionError(f"nothing to serve: {_why_nothing(chosen, available, pools, queues)}")
     return Selection(served=served, skipped=skipped)
+
+
+def _why_nothing(
+    chosen: Collection[str],
+    available: Collection[str],
+    pools: Collection[str] | None,
+    queues: Collection[str] | None,
+) -> str:
+    if chosen:
+        there = ", ".join(sorted(available)) or "none"
+        return f"this version has no module for {', '.join(sorted(chosen))}; it has: {there}"
+    if queues is not None and not queues:
+        return "no queue is named"
+    which = f"of {', '.join(queues)} none" if queues else "no queue"
+    return f"{which} is in pool {', '.join(pools or ())}"

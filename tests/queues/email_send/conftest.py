@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -16,7 +17,7 @@ from workers.contract import Services, StopRequest
 from workers.queues.email_send import MODULE
 
 MakeServer = Callable[..., Awaitable[MailServer]]
-MakeScripted = Callable[[Script], Awaitable[ScriptedServer]]
+MakeScripted = Callable[..., Awaitable[ScriptedServer]]
 
 
 @dataclass
@@ -65,9 +66,9 @@ async def make_server() -> AsyncIterator[MakeServer]:
 async def make_scripted() -> AsyncIterator[MakeScripted]:
     servers: list[ScriptedServer] = []
 
-    async def make(script: Script) -> ScriptedServer:
+    async def make(script: Script, *, tls: ssl.SSLContext | None = None) -> ScriptedServer:
         servers.append(ScriptedServer(script))
-        await servers[-1].start()
+        await servers[-1].start(tls)
         return servers[-1]
 
     yield make

@@ -75,7 +75,7 @@ class MailServer:
         loop = asyncio.get_running_loop()
         options = {"enable_SMTPUTF8": True, "hostname": "mail.test", "data_size_limit": 10_000_000, **options}
         if self.logins:
-            options |= {"authenticator": self._authenticate, "auth_require_tls": False}
+            options = {"authenticator": self._authenticate, "auth_require_tls": False, **options}
 
         def connect() -> Any:
             self.protocols.append(SMTP(self, loop=loop, **options))
@@ -171,6 +171,10 @@ class Talk:
     async def hear(self) -> str:
         return (await self._reader.readline()).decode().strip()
 
+    def stop_listening(self) -> None:
+        """Leave whatever arrives in the socket, the end of the TLS session included."""
+        cast(asyncio.ReadTransport, self._writer.transport).pause_reading()
+
     async def hang(self) -> None:
         await self._reader.read()
 
@@ -188,8 +192,8 @@ class ScriptedServer:
         self.port = 0
         self.connections = 0
 
-    async def start(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

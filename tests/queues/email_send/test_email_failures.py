@@ -104,6 +104,7 @@ async def test_silent_server_is_given_up_within_the_timeout(
     with pytest.raises(TransientError, match=f"127.0.0.1:{server.port}, {step}: no answer in time"):
         await send()
 
+    await wait_until(lambda: server.open == 0)
     await send()
     assert len(server.received) == 1
     assert len(server.protocols) == 2
@@ -113,13 +114,10 @@ async def test_silent_server_is_given_up_before_the_jobs_own_deadline(
     make_server: MakeServer, open_module: OpenModule
 ) -> None:
     server = await make_server(MailServer(script={"MAIL": [HANG]}))
-    send = await open_module(server, timeout=60)
-    deadline = time.monotonic() + 1
+    send = await open_module(server, timeout=600)
 
     with pytest.raises(TransientError, match="MAIL FROM: no answer in time"):
-        await send(mail(), Context(deadline=deadline))
-
-    assert time.monotonic() < deadline
+        await send(mail(), Context(deadline=time.monotonic() + 1))
 
 
 async def test_server_that_never_greets_is_given_up(make_scripted: MakeScripted, open_module: OpenModule) -> None:
@@ -145,110 +143,14 @@ async def test_unknown_host_is_retried(open_module: OpenModule) -> None:
         await send()
 
 
-@pytest.mark.parametrize("greeting", ["554 5.3.2 no service here", "421 4.3.2 try later", "hello", "220", "999 what"])
-async def test_odd_greeting_says_nothing_about_the_mail(
-    make_scripted: MakeScripted, open_module: OpenModule, greeting: str
-) -> None:
-    async def script(talk: Talk) -> None:
-        await talk.say(greeting)
+async def test_421_for_one_of_the_recipients_is_about_all(make_server: MakeServer, open_module: OpenModule) -> None:
+    server = await make_server(MailServer(script={"RCPT": ["250 OK", "421 4.3.2 going down"]}))
+    send = await open_module(server)
 
-    server = await make_scripted(script)
-    send = await open_module(server, timeout=0.5)
+    with pytest.raises(TransientError, match=r"RCPT TO: 421 4\.3\.2 going down"):
+        await send(mail(to=["a@x.org", "b@x.org", "c@x.org"]))
 
-    with pytest.raises(TransientError, match=f"127.0.0.1:{server.port}"):
-        await send()
-
-
-async def greet(talk: Talk) -> None:
-    await talk.say("220 mail.test")
-    assert (await talk.hear()).startswith("EHLO")
-    await talk.say("250-mail.test", "250 SIZE 0")
-
-
-async def test_refused_data_command_sends_no_message(make_scripted: MakeScripted, open_module: OpenModule) -> None:
-    heard: list[str] = []
-
-    async def script(talk: Talk) -> None:
-        await greet(talk)
-        for reply in ("250 ok", "250 ok", "552 5.3.4 too big", "250 reset", "221 bye"):
-            heard.append(await talk.hear())
-            await talk.say(reply)
-
-    send = await open_module(await make_scripted(script))
-
-    with pytest.raises(PermanentError, match=r"DATA: 552 5\.3\.4 too big"):
-        await send()
-
-    assert heard[2:] == ["DATA", "RSET"]
-
-
-async def test_too_many_recipients_for_the_server_is_retried(
-    make_scripted: MakeScripted, open_module: OpenModule
-) -> None:
-    async def script(talk: Talk) -> None:
-        await greet(talk)
-        for reply in ("250 ok", "552 too many recipients", "250 reset", "221 bye"):
-            await talk.hear()
-            await talk.say(reply)
-
-    send = await open_module(await make_scripted(script))
-
-    with pytest.raises(TransientError, match="552 too many recipients"):
-        await send()
-
-
-async def test_flood_instead_of_a_reply_is_bounded(make_scripted: MakeScripted, open_module: OpenModule) -> None:
-    async def script(talk: Talk) -> None:
-        await greet(talk)
-        await talk.hear()
-        for _ in range(200):
-            await talk.say(b"250-" + b"\xff\x00" * 4000)
-        await talk.hang()
-
-    send = await open_module(await make_scripted(script))
-
-    with pytest.raises(TransientError) as raised:
-        await send()
-
-    assert len(str(raised.value)) < 500
-
-
-async def test_replies_are_cut_to_one_safe_line(make_scripted: MakeScripted, open_module: OpenModule) -> None:
-    async def script(talk: Talk) -> None:
-        await greet(talk)
-        await talk.hear()
-        await talk.say("550-\x1b[31mred", b"550-\xff\xfe", "550 " + "x" * 5000)
-        await talk.hang()
-
-    send = await open_module(await make_scripted(script), timeout=0.5)
-
-    with pytest.raises(PermanentError) as raised:
-        await send()
-
-    assert str(raised.value).isprintable()
-    assert len(str(raised.value)) < 400
-
-
-async def test_server_from_before_esmtp_gets_its_helo(make_scripted: MakeScripted, open_module: OpenModule) -> None:
-    heard: list[str] = []
-
-    async def script(talk: Talk) -> None:
-        await talk.say("220 old")
-        for reply in ("502 what?", "250 hello", "250 ok", "250 ok", "354 go"):
-            heard.append((await talk.hear()).split()[0])
-            await talk.say(reply)
-        while await talk.hear() != ".":
-            pass
-        await talk.say("251 taken")
-        await talk.hear()
-        await talk.say("221 bye")
-
-    send = await open_module(await make_scripted(script))
-
-    result = await send()
-
-    assert heard == ["EHLO", "HELO", "MAIL", "RCPT", "DATA"]
-    assert result["info"]["response"] == "251 taken"
+    assert server.received == []
 
 
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "EHLO"])
@@ -280,6 +182,27 @@ async def test_cancelled_job_drops_its_connection(
     with pytest.raises(TransientError):
         await send(mail(), Context(deadline=time.monotonic() + 0.6))
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+async def test_kept_connection_of_a_cancelled_job_is_not_used_again(
+    make_server: MakeServer, open_module: OpenModule, command: str
+) -> None:
+    server = await make_server()
+    send = await open_module(server)
+    await send()
+    server.script[command] = [HANG]
+    sending = asyncio.ensure_future(send())
+    await wait_until(lambda: server.commands.count(command) == 2)
+
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    await wait_until(lambda: server.open == 0)
+    await send()
+    assert len(server.received) == 2
+    assert len(server.protocols) == 2
 
 
 async def test_slow_mail_doesnt_hold_up_others(make_server: MakeServer, open_module: OpenModule) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.conftest import wait_until
 from tests.queues.email_send.conftest import MakeScripted, MakeServer, OpenModule
 from tests.queues.email_send.mail_server import CA_FILE, MailServer, Talk, server_tls
 from workers.contract import Services, TransientError
@@ -40,6 +43,44 @@ async def test_starttls_delivers_over_the_upgraded_connection(make_server: MakeS
     assert len(server.received) == 1
     # Greeted again after the upgrade (RFC 3207 §4.2).
     assert sum(command.startswith("EHLO") for command in server.commands) == 2
+
+
+async def test_what_the_server_offers_is_asked_again_under_tls(
+    make_server: MakeServer, open_module: OpenModule
+) -> None:
+    """aiosmtpd offers AUTH under TLS alone."""
+    server = await make_server(account(), tls_context=server_tls(), auth_require_tls=True)
+    send = await open_module(server, smtp_url=f"smtp://localhost:{server.port}", ca_file=str(CA_FILE), **LOGIN)
+
+    await send()
+
+    assert server.auth_data[0].login == b"hi@vrooli.test"
+    assert any(each.startswith("SIZE=") for each in server.received[0].parameters)
+
+
+async def test_connection_is_gone_at_once_though_the_tls_peer_is_silent(
+    make_scripted: MakeScripted, open_module: OpenModule
+) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.say("220 mail.test")
+        await talk.hear()
+        await talk.say("250 mail.test")
+        await talk.hear()
+        talk.stop_listening()
+        await asyncio.Event().wait()
+
+    server = await make_scripted(script, tls=server_tls())
+    send = await open_module(server, tls="implicit", verify=False, timeout=0.3)
+
+    with pytest.raises(TransientError, match="MAIL FROM: no answer in time"):
+        await send()
+
+    await wait_until(lambda: connections_to(server.port) == 0, timeout_s=5)
+
+
+def connections_to(port: int) -> int:
+    found = psutil.Process().net_connections("tcp4")
+    return sum(bool(each.raddr) and each.raddr.port == port for each in found)
 
 
 async def test_starttls_is_used_where_offered(make_server: MakeServer, open_module: OpenModule) -> None:

@@ -190,6 +190,12 @@ def test_long_texts_are_measured_and_not_quoted() -> None:
     assert str(error.value) == "data.to: expected a list, found a string of 50 characters"
 
 
+def test_the_first_bad_recipient_ends_the_search() -> None:
+    with pytest.raises(DecodeError) as error:
+        decode(VALID | {"to": ["a@x.org", *[7] * 50_000]})
+    assert str(error.value) == "data.to.1: expected a string, found 7 (integer)"
+
+
 def test_unknown_type_is_no_decode_error() -> None:
     with pytest.raises(UnknownTaskType) as error:
         decode({"type": "hologram-send"})
