@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: setup install run check fmt test bench lock clean help
+.PHONY: setup install run check fmt test conform bench hazards lock clean help
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -68,11 +68,28 @@ test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to
 	$(call RING,acceptance) tests/acceptance     || status=1; \
 	exit $$status
 
-bench: $(VENV)/dev.stamp ## Run the benchmarks and print their numbers
+conform: $(VENV)/dev.stamp ## Try BullMQ's features on each server, write tests/conform/results/conformance.md
 	@sh .ci/npm-ci $(TEST_NODE)
-	@set -e; for name in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do \
+	@$(BIN)/python -m tests.conform $(ARGS)
+
+# `make bench worker` runs that one; the names are those of the files.
+BENCHES := $(basename $(notdir $(wildcard tests/benchmarks/*.py)))
+ifeq ($(firstword $(MAKECMDGOALS)),bench)
+NAMED := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+UNKNOWN := $(filter-out $(BENCHES),$(NAMED))
+$(if $(UNKNOWN),$(error no benchmark is called $(UNKNOWN): $(BENCHES)))
+.PHONY: $(NAMED)
+$(NAMED): ; @:
+endif
+
+bench: $(VENV)/dev.stamp ## Run the benchmarks, or the one that is named after it, and print their numbers
+	@sh .ci/npm-ci $(TEST_NODE)
+	@set -e; for name in $(or $(NAMED),$(BENCHES)); do \
 	  echo "== $$name"; $(BIN)/python -m "tests.benchmarks.$$name"; \
 	done
+
+hazards: $(VENV)/dev.stamp ## Show the hazards of the bullmq package's worker beside ours (ARGS="H4 H6": these)
+	@$(BIN)/python -m tests.hazards $(ARGS)
 
 # The locks agree, since each is constrained by the one that holds everything. Universal: one lock for every
 # platform and for Python 3.11 and newer. No index address gets into them.

@@ -25,10 +25,11 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret(path: KeyPath, value: Any = "") -> bool:
-    """Whether the value at a path is a secret by the names on the way; those of queues and pools don't count."""
+    """Whether the value at a path is a secret by the names on the way; those of queues and pools don't count, nor
+    does the name of a file (`key_file`)."""
     if value is None:
         return False
-    names = [key for key in path if isinstance(key, str)]
+    names = [key for key in path if isinstance(key, str) and not key.endswith("_file")]
     if names[:1] in (["queues"], ["pools"]):
         del names[1:2]
     pattern = _SECRET_NUMBER if isinstance(value, int | float) else _SECRET

@@ -18,11 +18,12 @@ import pytest
 from redis.asyncio import Redis
 
 from workers.broker.activation import Activation
-from workers.broker.backend import WorkerSettings
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import Event
 from workers.broker.hold import Hold
+from workers.broker.renewer import Renewer
+from workers.broker.settings import WorkerSettings
 from workers.broker.worker import Execute, FleetWorker
 from workers.dev.embedded import find_binary
 
@@ -41,9 +42,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-async def wait_until(
-    condition: Callable[[], T | Awaitable[T]], *, timeout_s: float = 20.0, every_s: float = 0.01
-) -> T:
+async def wait_until(condition: Callable[[], Awaitable[T] | T], *, timeout_s: float = 20.0, every_s: float = 0.01) -> T:
     """Poll until the condition holds, and return what it said. Fails with the condition's source otherwise."""
     end = time.monotonic() + timeout_s
     while True:
@@ -63,6 +62,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def server_binary() -> str:
+    """The server that the tests run on: the bundled Valkey, or the program that FLEET_TEST_SERVER names."""
+    name = os.environ.get("FLEET_TEST_SERVER")
+    return need(name) if name else str(find_binary())
+
+
 class Server:
     """A Valkey of the test run's own, which tests may also stop and start."""
 
@@ -78,7 +83,7 @@ class Server:
 
     def start(self) -> None:
         """Return when it accepts connections."""
-        command = [str(find_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self.options]
         with (self.directory / "server.log").open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -183,7 +188,7 @@ async def completes(job: Activation, hold: Hold) -> Ending:
 @pytest.fixture
 async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
     """Starts FleetWorkers with short timers; they are stopped at the end."""
-    made: list[tuple[FleetWorker, Redis]] = []
+    made: list[tuple[FleetWorker, Redis, Renewer]] = []
     default = endpoint
 
     async def make(
@@ -193,6 +198,7 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
         client = where.commands()
         values: dict[str, Any] = {"name": f"w{len(made)}", "drain_delay_s": 1.0, "lock_ms": 3000, **settings}
         events: list[Event] = []
+        renewer = Renewer(where.commands, where.prefix, on_error=lambda error: None)
         worker = FleetWorker(
             queue,
             execute or completes,
@@ -200,16 +206,18 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
             blocking=where.blocking(queue, values["name"]),
             prefix=where.prefix,
             settings=WorkerSettings(**values),
+            renewer=renewer,
             emit=events.append,
             types=frozenset({"email-send"}),
         )
-        made.append((worker, client))
+        made.append((worker, client, renewer))
         await worker.start()
         return Made(worker, events)
 
     yield make
-    for worker, client in made:
+    for worker, client, renewer in made:
         await worker.stop(by=time.monotonic() + 5)
+        await renewer.stop()
         await client.aclose()
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import tempfile
@@ -21,14 +22,20 @@ from pydantic import BaseModel, ConfigDict
 
 from config.errors import ConfigError, ConfigIssue
 from config.loader import LoadedConfig
-from config.schema import FleetConfig, QueueConfig, RetryConfig
+from config.schema import FleetConfig, QueueConfig, RedisConfig, RetryConfig
 from workers import queues as modules
-from workers.broker.backend import MAX_REASON, WorkerSettings
-from workers.broker.endpoint import Endpoint, EndpointError
-from workers.broker.events import Emitter, Listener
+from workers.broker import compat
+from workers.broker.backend import MAX_REASON
+from workers.broker.emitter import Emitter, Listener
+from workers.broker.endpoint import Endpoint, EndpointError, Reconnect, Tls
+from workers.broker.events import WorkerError
+from workers.broker.lease_table import LeaseTable
 from workers.broker.preflight import examine
 from workers.broker.producer import adder as producer
+from workers.broker.renewer import Renewer
 from workers.broker.result import message
+from workers.broker.settings import WorkerSettings
+from workers.broker.takeover import Takeover, table_path
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule, Services
 from workers.ops.fleet_service import FleetService
@@ -74,13 +81,13 @@ def select(
 
 
 def check_options(loaded: LoadedConfig) -> list[ConfigIssue]:
-    """What the parts that use them say about `redis.url` and each `task.options`; empty when all is well."""
+    """What the parts that use them say about `redis` and each `task.options`; empty when all is well."""
     issues: list[ConfigIssue] = []
     try:
         if loaded.config.redis.url != "embedded":
             _endpoint(loaded.config)
     except EndpointError as error:
-        issues.append(loaded.issue(("redis", "url"), str(error).removeprefix("redis.url ")))
+        issues.append(loaded.issue(error.path, error.problem))
     for queue in sorted(modules.available() & set(loaded.config.queues)):
         try:
             loaded.options(queue, _module(queue).options)
@@ -96,10 +103,19 @@ def _module(queue: str) -> QueueModule[Any, Any]:
 # ------------------------------------------------------------------- one process
 
 
-def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit: Emitter) -> FleetProcess:
-    """The queues of one process, without a server of its own."""
+def queue_process(
+    config: FleetConfig, selection: Selection, *, name: str, emit: Emitter, shared: Path | None = None
+) -> FleetProcess:
+    """The queues of one process, without a server of its own. In `shared` its supervisor reads along."""
     endpoint = _endpoint(config)
     client = endpoint.commands()
+    slots = sum(entry.concurrency for entry in selection.served.values())
+    renewer = Renewer(
+        endpoint.commands,
+        config.redis.prefix,
+        on_error=lambda error: emit(WorkerError(queue="all", where="renew", error=error)),
+        table=LeaseTable.create(table_path(shared, os.getpid()), slots) if shared is not None else None,
+    )
     worker_name = f"{name}@{socket.gethostname()}"
 
     def opener(queue: str, entry: QueueConfig) -> OpenQueue:
@@ -114,6 +130,7 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
             plan = Plan(
                 process=process,
                 classify=module.classify,
+                backoff=module.backoff,
                 timeout_s=entry.task.timeout,
                 retry=_retry_policy(entry.task.retry),
             )
@@ -125,6 +142,7 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
                 blocking=endpoint.blocking(queue, worker_name),
                 prefix=config.redis.prefix,
                 settings=_worker_settings(config, entry, worker_name),
+                renewer=renewer,
                 emit=emit,
                 types=frozenset({module.task.type_name()}),
                 describe=redact_text,
@@ -132,23 +150,46 @@ def queue_process(config: FleetConfig, selection: Selection, *, name: str, emit:
 
         return open_queue
 
+    async def examined() -> None:
+        await examine(client, allow_eviction=config.redis.allow_eviction, prefix=config.redis.prefix)
+        compat.check()
+
+    async def close() -> None:
+        await renewer.stop()
+        await client.aclose()
+
     return FleetProcess(
         name=name,
-        examine=lambda: examine(client, allow_eviction=config.redis.allow_eviction),
+        examine=examined,
         queues={queue: opener(queue, entry) for queue, entry in selection.served.items()},
-        close=client.aclose,
+        close=close,
         redis=endpoint.display,
+        reconnect=endpoint.reconnect,
+        connections=lambda: endpoint.open_connections,
         skipped=selection.skipped,
     )
 
 
 def _endpoint(config: FleetConfig) -> Endpoint:
+    redis = config.redis
     return Endpoint(
-        url=config.redis.url,
-        prefix=config.redis.prefix,
-        connect_timeout_s=config.redis.connect_timeout,
-        command_timeout_s=config.redis.command_timeout,
+        url=redis.url,
+        username=redis.username,
+        password=redis.password,
+        prefix=redis.prefix,
+        connect_timeout_s=redis.connect_timeout,
+        command_timeout_s=redis.command_timeout,
+        keepalive_s=redis.keepalive,
+        max_connections=redis.max_connections,
+        reconnect=_reconnect(redis),
+        tls=Tls(**redis.tls.model_dump()),
+        sentinel_username=redis.sentinel.username,
+        sentinel_password=redis.sentinel.password,
     )
+
+
+def _reconnect(redis: RedisConfig) -> Reconnect:
+    return Reconnect(redis.reconnect.first, redis.reconnect.max)
 
 
 def _retry_policy(retry: RetryConfig) -> RetryPolicy:
@@ -178,10 +219,12 @@ def _worker_settings(config: FleetConfig, entry: QueueConfig, name: str) -> Work
         lock_ms=round(entry.lock * 1000),
         stalled_interval_ms=min(STALLED_CHECK_MS, round(entry.lock * 500)),
         max_stalls=entry.stalls,
+        max_starts=entry.starts,
         limiter={"max": rate.count, "duration": round(rate.per_s * 1000)} if rate else None,
         keep_completed=entry.keep.completed.to_bullmq(),
         keep_failed=entry.keep.failed.to_bullmq(),
         links_only=config.tracing.parent == "link",
+        reconnect=_reconnect(config.redis),
     )
 
 
@@ -198,7 +241,8 @@ class Telemetry:
     traces: Tracing
 
     async def close(self) -> None:
-        """Send the last spans, for three seconds at most."""
+        """Let the listeners catch up and send the last spans, for some seconds at most."""
+        await self.emit.close(1.0)
         await self.loop.stop(by=time.monotonic() + 1)
         await asyncio.to_thread(self.traces.shutdown, 3.0)
 
@@ -264,18 +308,25 @@ def build_fleet(
     """
     chosen = select(config, pools, queues)
     logs.configure(config.log)
-    shared = Path(tempfile.mkdtemp(prefix="fleet-metrics-"))
+    shared = Path(tempfile.mkdtemp(prefix="fleet-"))
+    stalls = {queue: entry.stalls for queue, entry in chosen.served.items()}
+    endpoint = _endpoint(config)
+    leases = Takeover(endpoint.commands(), config.redis.prefix, shared, stalls, endpoint.reconnect)
     specs = [
         _child(config, chosen, pool, number, command, shared)
         for pool in chosen.pools
         for number in range(config.pools[pool].processes)
     ]
 
+    def died(pid: int) -> None:
+        leases.died(pid)
+        exposition.forget_process(shared, pid)
+
     async def close() -> None:
         await asyncio.to_thread(shutil.rmtree, shared, True)
 
     return FleetService(
-        Supervisor(specs, on_death=lambda pid: exposition.forget_process(shared, pid)),
+        Supervisor(specs, on_death=died, beside=[leases]),
         LoopLag(lambda lag_s: None),
         host=config.http.host,
         port=config.http.port,
@@ -294,6 +345,8 @@ class PoolBrief(BaseModel):
     name: str
     config: FleetConfig
     queues: tuple[str, ...]
+    shared: Path
+    """A directory of the supervisor's: metrics and leases of its children."""
 
 
 def _child(
@@ -301,7 +354,7 @@ def _child(
 ) -> ChildSpec:
     name = f"{pool}-{number}"
     queues = tuple(queue for queue, entry in chosen.served.items() if entry.pool == pool)
-    brief = PoolBrief(name=name, config=config, queues=queues)
+    brief = PoolBrief(name=name, config=config, queues=queues, shared=shared)
     return ChildSpec(
         name=name,
         argv=(*command, "{beat_fd}"),
@@ -318,6 +371,6 @@ async def serve_pool(brief: PoolBrief) -> AsyncIterator[FleetProcess]:
     telemetry = _telemetry(brief.config)
     await telemetry.loop.start()
     try:
-        yield queue_process(brief.config, chosen, name=brief.name, emit=telemetry.emit)
+        yield queue_process(brief.config, chosen, name=brief.name, emit=telemetry.emit, shared=brief.shared)
     finally:
         await telemetry.close()

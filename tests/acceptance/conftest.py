@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pytest
-from bullmq import Job, Queue
+from bullmq import Queue
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from tests.acceptance.fleet_command import FleetCommand, environment
@@ -45,13 +48,15 @@ class Jobs:
         self.prefix = prefix
         self.queue = Queue(QUEUE, {"connection": url, "prefix": prefix})
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.queue.close()
+
     async def add(self, data: Any, **opts: Any) -> str:
         job = await self.queue.add(QUEUE, data, opts)
         return str(job.id)
-
-    async def promote(self, job_id: str) -> None:
-        """Start a delayed job now."""
-        await (await Job.fromId(self.queue, job_id)).promote()
 
     def key(self, name: str) -> str:
         return f"{self.prefix}:{QUEUE}:{name}"
@@ -110,6 +115,42 @@ def start_command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         command.kill()
 
 
+@dataclass
+class Served:
+    """A fleet that serves the tests of a module one after another."""
+
+    fleet: FleetCommand
+    prefix: str
+    mail_host: MailHost
+
+
+class Serve(Protocol):
+    def __call__(self, *settings: str, login: tuple[str, str] | None = None) -> Served: ...
+
+
+@pytest.fixture(scope="module")
+def serve(start_command: StartFleet, valkey: Server) -> Iterator[Serve]:
+    """Starts a fleet with a mail server and a key prefix of its own."""
+    made: list[Served] = []
+
+    def start(*settings: str, login: tuple[str, str] | None = None) -> Served:
+        host = MailHost(login=login)
+        host.start()
+        prefix = f"module{uuid.uuid4().hex[:12]}"
+        env = {"REDIS_URL": valkey.url, "FLEET__REDIS__PREFIX": prefix, "SMTP_URL": host.url}
+        if login is not None:
+            env |= {"SITE_EMAIL_USERNAME": login[0], "SITE_EMAIL_PASSWORD": login[1]}
+        made.append(Served(start_command("run", "--single-process", *settings, env=env), prefix, host))
+        return made[-1]
+
+    yield start
+    for served in made:
+        served.fleet.kill()
+        served.mail_host.stop()
+        with SyncRedis.from_url(valkey.url) as redis:
+            redis.delete(*redis.scan_iter(f"{served.prefix}:*"))
+
+
 @pytest.fixture
 def mail_host() -> Iterator[MailHost]:
     host = MailHost()
@@ -142,6 +183,5 @@ def start_fleet(start_command: StartFleet, fleet_env: dict[str, str]) -> Iterato
 
 @pytest.fixture
 async def jobs(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Jobs]:
-    jobs = Jobs(redis, redis_url, prefix)
-    yield jobs
-    await jobs.queue.close()
+    async with Jobs(redis, redis_url, prefix) as jobs:
+        yield jobs

@@ -20,8 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
 
-#: Variables of whoever runs the tests that would change what a fleet does.
-_FOREIGN = re.compile(r"FLEET_|REDIS_URL|SMTP_URL|SITE_EMAIL_|OTEL_|PROMETHEUS_|PYTHONDONTWRITEBYTECODE$|NO_COLOR")
+#: Variables of whoever runs the tests that would change what a fleet does, or how it looks.
+_FOREIGN = re.compile(
+    r"FLEET_|REDIS_URL|SMTP_URL|SITE_EMAIL_|OTEL_|PROMETHEUS_|PYTHON(DONTWRITEBYTECODE|SAFEPATH)$"
+    r"|(NO_COLOR|FORCE_COLOR|PY_COLORS|GITHUB_ACTIONS)$"
+)
 #: Seconds that one HTTP request may take.
 HTTP_TIMEOUT_S = 5.0
 

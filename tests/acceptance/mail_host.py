@@ -118,7 +118,7 @@ class MailHost:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"enable_SMTPUTF8": True, "hostname": "mail.test"}
         if self.login is not None:
-            options |= {"authenticator": self._authenticate, "auth_require_tls": False, "auth_required": True}
+            options |= {"authenticator": self._authenticate, "auth_require_tls": False}
 
         def connect() -> asyncio.Protocol:
             if self.silent_connections > 0:
@@ -145,6 +145,13 @@ class MailHost:
     def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         given = (data.login.decode(), data.password.decode())
         return AuthResult(success=given == self.login, handled=False)
+
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        if self.login is not None and not session.authenticated:
+            return "530 5.7.0 authentication required"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
         answer = self.refuse.get(address, "250 OK")

@@ -45,7 +45,7 @@ async def test_job_longer_than_the_grace_is_handed_back_unspent_and_the_next_fle
     assert fleet.said("^job handed back$")
     assert mail_host.received == []
 
-    following = await start_fleet(*mode).ready()
+    following = await start_fleet("--single-process").ready()
     await jobs.reach("completed", job)
     assert mail_host.recipients() == ["held@example.com"]
     row = await jobs.row(job)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 
 from tests.acceptance.conftest import Jobs, StartFleet, mail
 from tests.acceptance.fleet_command import FleetCommand
-from tests.acceptance.mail_host import MailHost
+from tests.acceptance.mail_host import HOLD, MailHost
 from tests.conftest import Server, wait_until
 
 PASSWORD = "pepper-and-salt"
@@ -21,59 +22,82 @@ def _single(start_command: StartFleet, url: str, smtp: str = "", *arguments: str
     return start_command("run", "--single-process", *arguments, env=env)
 
 
-async def test_fleet_waits_for_redis_and_outlives_its_absence(
-    start_command: StartFleet, mail_host: MailHost, tmp_path: Path
-) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One with a password and a memory that outlives it. Not started."""
     server = Server(tmp_path, "--appendonly", "yes", "--requirepass", PASSWORD)
-    url = server.url.replace("redis://", f"redis://default:{PASSWORD}@")
-    fleet = _single(start_command, url, mail_host.url)
-    where = f"redis://127.0.0.1:{server.port}/0"
+    yield server
+    server.stop()
 
-    # Not there yet: alive, not ready, not started, and saying so.
-    await fleet.says("trying again", times=2)
+
+def _with_password(server: Server) -> str:
+    return server.url.replace("redis://", f"redis://default:{PASSWORD}@")
+
+
+@pytest.fixture
+async def jobs(server: Server) -> AsyncIterator[Callable[[], Awaitable[Jobs]]]:
+    """Connects to the server's queue, once it runs."""
+    async with AsyncExitStack() as stack:
+
+        async def connect() -> Jobs:
+            url = _with_password(server)
+            redis = await stack.enter_async_context(Redis.from_url(url, decode_responses=True, protocol=2))
+            return await stack.enter_async_context(Jobs(redis, url, "bull"))
+
+        yield connect
+
+
+async def test_fleet_started_before_redis_says_so_and_gets_ready_by_itself(
+    start_command: StartFleet, server: Server, jobs: Callable[[], Awaitable[Jobs]], mail_host: MailHost
+) -> None:
+    fleet = _single(start_command, _with_password(server), mail_host.url)
+    said = await fleet.says("trying again", times=2)
+    away = f"redis://127.0.0.1:{server.port}/0 does not answer ("
+    assert all(line.startswith(away) and line.endswith(" s (redis.url)") for line in said)
     assert fleet.probe("livez")[0] is True
     ready, checks = fleet.probe("readyz")
-    assert ready is False
-    assert checks["redis"][0] is False
-    assert checks["redis"][1].startswith(f"{where} does not answer (")
-    assert checks["email-send"] == (False, "not open yet")
-    started, checks = fleet.probe("startupz")
-    assert (started, checks["opened"]) == (False, (False, "not yet"))
-    (first, *_) = fleet.said("does not answer")
-    assert first.startswith(f"{where} does not answer (")
-    assert first.endswith(" s (redis.url)")
+    assert (ready, checks["redis"][0], checks["email-send"]) == (False, False, (False, "not open yet"))
+    assert checks["redis"][1].startswith(away)
+    assert fleet.probe("startupz") == (False, {"opened": (False, "not yet")})
 
     server.start()
-    try:
-        await wait_until(lambda: fleet.is_ready)
-        assert fleet.probe("startupz")[0] is True
 
-        # Away in the middle: the running job runs on, and its ending is written when Redis is back.
-        async with Redis.from_url(url, decode_responses=True, protocol=2) as redis:
-            jobs = Jobs(redis, url, "bull")
-            mail_host.answers["held@example.com"].append("hold")
-            held = await jobs.add(mail("held@example.com"))
-            await wait_until(lambda: mail_host.begun == ["held@example.com"])
-            server.stop()
-            await wait_until(lambda: fleet.probe("readyz")[0] is False)
-            assert fleet.probe("readyz")[1]["redis"] == (False, f"{where} does not answer")
-            assert fleet.probe("livez")[0] is True
-            assert fleet.probe("startupz")[0] is True
-            mail_host.release()
-            await wait_until(lambda: mail_host.recipients() == ["held@example.com"])
+    await fleet.ready()
+    assert fleet.probe("startupz")[0] is True
+    queue = await jobs()
+    await queue.reach("completed", await queue.add(mail("dana@example.com")))
+    assert mail_host.recipients() == ["dana@example.com"]
+    assert await fleet.terminate() == 0
+    assert PASSWORD not in fleet.text
 
-            server.start()
-            await wait_until(lambda: fleet.is_ready)
-            await jobs.reach("completed", held)
-            after = await jobs.add(mail("after@example.com"))
-            await jobs.reach("completed", after)
-            await jobs.queue.close()
-        assert mail_host.recipients() == ["held@example.com", "after@example.com"]
-        assert fleet.metric("bullmq_redis_up", queue="email-send") == 1
-        assert await fleet.terminate() == 0
-        assert PASSWORD not in fleet.text
-    finally:
-        server.stop()
+
+async def test_job_that_runs_while_redis_is_away_ends_when_it_is_back_and_is_sent_once(
+    start_command: StartFleet, server: Server, jobs: Callable[[], Awaitable[Jobs]], mail_host: MailHost
+) -> None:
+    server.start()
+    fleet = await _single(start_command, _with_password(server), mail_host.url).ready()
+    queue = await jobs()
+    mail_host.answers["held@example.com"].append(HOLD)
+    held = await queue.add(mail("held@example.com"))
+    await wait_until(lambda: mail_host.begun == ["held@example.com"])
+
+    server.stop()
+
+    await wait_until(lambda: fleet.probe("readyz")[0] is False)
+    assert fleet.probe("readyz")[1]["redis"] == (False, f"redis://127.0.0.1:{server.port}/0 does not answer")
+    assert fleet.probe("livez")[0] is True
+    assert fleet.probe("startupz")[0] is True
+    mail_host.release()
+    await wait_until(lambda: mail_host.recipients() == ["held@example.com"])
+
+    server.start()
+
+    await fleet.ready()
+    await queue.reach("completed", held, await queue.add(mail("after@example.com")))
+    assert mail_host.recipients() == ["held@example.com", "after@example.com"]
+    assert fleet.metric("bullmq_redis_up", queue="email-send") == 1
+    assert await fleet.terminate() == 0
+    assert PASSWORD not in fleet.text
 
 
 async def test_fleet_that_never_saw_redis_ends_cleanly(start_command: StartFleet, tmp_path: Path) -> None:
@@ -85,12 +109,12 @@ async def test_fleet_that_never_saw_redis_ends_cleanly(start_command: StartFleet
         assert await fleet.terminate() == 0
 
 
-async def test_wrong_password_is_said_without_the_password(
+async def test_refused_password_is_said_but_not_shown(
     start_command: StartFleet, make_server: Callable[..., Server]
 ) -> None:
     server = make_server("--appendonly", "no", "--requirepass", PASSWORD)
     fleet = _single(start_command, server.url.replace("redis://", "redis://:not-the-pepper@"))
-    await fleet.says("invalid username-password pair")
+    await fleet.says("username-password pair")
     assert fleet.probe("readyz")[0] is False
     assert fleet.probe("livez")[0] is True
     assert await fleet.terminate() == 0
@@ -121,12 +145,3 @@ async def _nothing_was_touched(server: Server) -> None:
     async with Redis.from_url(server.url, decode_responses=True, protocol=2) as redis:
         keys = {str(key).split(":")[1] async for key in redis.scan_iter()}
     assert keys <= {"email-send"}
-
-
-@pytest.mark.parametrize("mode", [("--single-process",), ()], ids=["single", "supervised"])
-async def test_url_that_cannot_be_read_is_a_usage_error(start_command: StartFleet, mode: tuple[str, ...]) -> None:
-    fleet = start_command("run", *mode, env={"REDIS_URL": f"redis://default:{PASSWORD}@127.0.0.1:notaport/0"})
-    assert await fleet.exit_code() == 2
-    assert "redis.url" in fleet.text
-    assert "Traceback" not in fleet.text
-    assert PASSWORD not in fleet.text

@@ -18,10 +18,11 @@ from bullmq import Queue, Worker
 
 from tests.conftest import Server
 from workers.broker.activation import Activation
-from workers.broker.backend import WorkerSettings
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.hold import Hold
+from workers.broker.renewer import Renewer
+from workers.broker.settings import WorkerSettings
 from workers.broker.worker import FleetWorker
 
 RESULTS = Path(__file__).parent / "results" / "idle_and_delays.md"
@@ -42,7 +43,7 @@ class Subject:
         """Add a job and tell how long after it was due it started."""
         due = time.monotonic() + delay_ms / 1000
         job = await self.queue.add("n", {}, {"delay": delay_ms})
-        while job.id not in self.started:
+        while job.id not in self.started:  # noqa: ASYNC110 - waking an event would take longer than a turn
             await asyncio.sleep(0.0005)
         return (self.started[job.id] - due) * 1000
 
@@ -60,6 +61,7 @@ async def measure(url: str) -> str:
     theirs = Worker("stock", stock.on_stock, {"connection": url})
     endpoint = Endpoint(url=url)
     client = endpoint.commands()
+    renewer = Renewer(endpoint.commands, endpoint.prefix, on_error=lambda error: None)
     ours = FleetWorker(
         "fleet",
         fleet.on_fleet,
@@ -67,6 +69,7 @@ async def measure(url: str) -> str:
         blocking=endpoint.blocking("fleet", "bench"),
         prefix="bull",
         settings=WorkerSettings(name="bench"),
+        renewer=renewer,
         emit=lambda event: None,
     )
     await ours.start()
@@ -81,6 +84,7 @@ async def measure(url: str) -> str:
         medians = [statistics.median(pair[side] for pair in rounds) for side in (0, 1)]
         delays.append(f"| {delay} ms | {medians[0]:.0f} | {medians[1]:.0f} |")
     await ours.stop(by=time.monotonic() + 2)
+    await renewer.stop()
     await theirs.close(force=True)
     await asyncio.gather(stock.queue.close(), fleet.queue.close(), client.aclose())
     head = "| {} | stock `bullmq.Worker`, ms late | FleetWorker, ms late |\n|---|---|---|"

@@ -7,14 +7,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.loader import load
-from tests.conftest import need, wait_until
+from tests.conftest import Server, need, wait_until
+from tests.interop.bridge import Bridge, Js
 from workers.broker.events import Event
 from workers.cli.options import shipped_config
 from workers.dev.catcher import MailCatcher
@@ -25,10 +26,54 @@ SCRIPTS = Path(__file__).parent / "node"
 EXAMPLES = Path(__file__).parents[2] / "workers" / "dev" / "example_jobs.json"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "conform(group, feature, since=5, until=None): a row of the conformance table; `since` and `until` are the "
+        "first and the last major of npm bullmq that has the feature",
+    )
+
+
 @pytest.fixture(params=[5, 6], ids=["bullmq-5.53.2", "bullmq-6"])
 def bullmq(request: pytest.FixtureRequest) -> int:
     """The major of npm bullmq on the Node side."""
-    return int(request.param)
+    major = int(request.param)
+    marker = request.node.get_closest_marker("conform")
+    has = range(5, 99) if marker is None else range(marker.kwargs.get("since", 5), marker.kwargs.get("until", 98) + 1)
+    if marker is not None and major not in has:
+        pytest.skip(f"{marker.args[1]}: not in npm bullmq {major}")
+    return major
+
+
+@pytest.fixture(scope="session")
+def bridges(valkey: Server) -> Iterator[Callable[[int], Bridge]]:
+    """A Node process for each major, started when first asked for."""
+    started: dict[int, Bridge] = {}
+
+    def bridge(major: int) -> Bridge:
+        if major not in started:
+            node = need("node")
+            need_packages()
+            started[major] = Bridge(node, valkey.url, major)
+        return started[major]
+
+    yield bridge
+    for each in started.values():
+        each.end()
+
+
+@pytest.fixture
+async def js(bridges: Callable[[int], Bridge], bullmq: int, prefix: str) -> AsyncIterator[Js]:
+    """BullMQ for Node under this test's prefix."""
+    js = Js(bridges(bullmq), prefix)
+    yield js
+    await js.close()
+    assert not js.errors(), "Node's objects met no error"
+
+
+def need_packages() -> None:
+    if not (SCRIPTS / "node_modules").is_dir():
+        pytest.skip("needs the packages of tests/interop/node: make setup")
 
 
 class Talk:
@@ -64,8 +109,7 @@ class Node:
 
     async def _spawn(self, script: str, options: dict[str, Any], feed: bytes) -> Talk:
         node = need("node")
-        if not (SCRIPTS / "node_modules").is_dir():
-            pytest.skip("needs the packages of tests/interop/node: make setup")
+        need_packages()
         argument = json.dumps({**self._common, **options})
         process = await asyncio.create_subprocess_exec(
             node,

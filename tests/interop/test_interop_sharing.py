@@ -15,9 +15,11 @@ from workers.broker.events import JobActive, JobCompleted
 from workers.broker.hold import Hold
 
 pytestmark = pytest.mark.node
+conform = pytest.mark.conform
 JOBS = 200
 
 
+@conform("Workers", "Node's and ours on one queue")
 async def test_workers_share_the_load_and_no_job_is_completed_twice(
     node: Node, bullmq: int, make_worker: MakeWorker
 ) -> None:
@@ -37,6 +39,7 @@ async def test_workers_share_the_load_and_no_job_is_completed_twice(
     assert python and node_js, "both sides had a share"
 
 
+@conform("Stalled jobs", "a job of a dead Node worker")
 async def test_job_of_a_dead_node_worker_is_taken_over(node: Node, bullmq: int, make_worker: MakeWorker) -> None:
     theirs = await node.worker(
         bullmq=bullmq, queue="q", work_ms=60_000, worker={"lockDuration": 1000, "stalledInterval": 300}
@@ -50,6 +53,7 @@ async def test_job_of_a_dead_node_worker_is_taken_over(node: Node, bullmq: int, 
     assert [event.attempt for event in ours.of(JobActive)] == [1]
 
 
+@conform("Workers", "Node takes over what we hand back")
 async def test_node_takes_over_what_we_hand_back(node: Node, bullmq: int, make_worker: MakeWorker) -> None:
     async def work(job: Activation, hold: Hold) -> Ending:
         await hold.interrupted.wait()

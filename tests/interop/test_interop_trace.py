@@ -82,6 +82,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.cleanup()
 
 
+@pytest.mark.conform("Telemetry", "trace context of bullmq-otel", since=6)
 async def test_trace_goes_from_the_node_producer_through_every_attempt(
     node: Node, receiver: Receiver, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,18 +14,30 @@ from typing import Any
 
 import msgpack
 from bullmq.backends import RedisBackend
-from bullmq.error_code import ErrorCode
 from bullmq.redis_connection import RedisConnection
 from redis.asyncio import Redis
-from redis.exceptions import DataError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 
 from workers.broker import result
 from workers.broker.activation import Activation, parse
 from workers.broker.client import FleetRedis
-from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
+from workers.broker.endings import (
+    AwaitingChildren,
+    Completed,
+    Delayed,
+    Ending,
+    Failed,
+    HandedBack,
+    Lost,
+    RateLimited,
+    Requeued,
+    Retry,
+)
 from workers.broker.keep import keep_jobs
-from workers.broker.numbers import is_number, whole
+from workers.broker.numbers import MAX_SAFE, is_number, whole
+from workers.broker.refusals import RefusedError
 from workers.broker.scripts import Scripts
+from workers.broker.settings import WorkerSettings
 
 #: Per-minute data points of completed and failed counts that BullMQ keeps: two weeks, Node's MetricsTime.TWO_WEEKS.
 METRICS_POINTS = 20_160
@@ -33,52 +45,6 @@ METRICS_POINTS = 20_160
 MAX_REASON, MAX_STACK = 8_192, 16_384
 #: Stack traces stored with a job where its own `stackTraceLimit` does not say.
 MAX_STACKS = 50
-
-_LOST_CODES = {
-    ErrorCode.JobNotExist.value: "the job no longer exists",
-    ErrorCode.JobLockNotExist.value: "its lock expired",
-    ErrorCode.JobNotInState.value: "it is no longer active",
-    ErrorCode.JobLockMismatch.value: "another worker holds its lock",
-}
-
-#: Answers of a server that can't write now; inside a script they come with the script's name, as its own errors do.
-_PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
-#: What other answers say when the same request would get them again: a broken script, a wrong key, a value too large.
-_LASTING = ("user_script", "WRONGTYPE", "Protocol error")
-
-
-class RefusedError(Exception):
-    """A script ran and refused the ending; `code` is the Lua script's."""
-
-    def __init__(self, code: int, job_id: str) -> None:
-        super().__init__(f"job {job_id}: the script answered {code}")
-        self.code = code
-
-    @property
-    def lost(self) -> str | None:
-        """Why the job is no longer ours, or None if it still is."""
-        return _LOST_CODES.get(self.code)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """What one queue's worker needs to know. Times in milliseconds where BullMQ wants them so."""
-
-    name: str
-    """The worker's name: shown by Node's getWorkers and stored as `processedBy`."""
-    slots: int = 1
-    lock_ms: int = 60_000
-    stalled_interval_ms: int = 30_000
-    max_stalls: int = 1
-    drain_delay_s: float = 5.0
-    """How long an idle worker blocks for the next job's marker before it looks by itself."""
-    limiter: Mapping[str, int] | None = None
-    """{"max": jobs, "duration": ms}."""
-    keep_completed: Any = False
-    """BullMQ's removeOnComplete for jobs that have none of their own."""
-    keep_failed: Any = False
-    links_only: bool = False
-    """The process span starts a trace of its own and only links to the producer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +56,6 @@ class Fetched:
     """The rate limit lets no job through for so long."""
     due_at: int = 0
     """When the next delayed job is due, ms since the epoch; 0: none is known."""
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether sending again can help: a lost connection can come back, a server that is full or read-only recover.
-
-    A Lua script that broke on what it found breaks again, and so does our own code on what it could not send.
-    """
-    if type(error) is ResponseError:  # a subclass stands for the server's state: full, read-only, no permission
-        text = str(error)
-        return text.startswith(_PASSING) or not any(sign in text for sign in _LASTING)
-    return isinstance(error, RedisError | OSError) and not isinstance(error, DataError)
 
 
 def now_ms() -> int:
@@ -155,8 +110,9 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         """
         alarm: asyncio.TimerHandle | None = None
         if precisely:
-            client_id = await self.bclient.client_id()
-            alarm = asyncio.get_running_loop().call_later(block_s, self._unblock, client_id)
+            with suppress(NoPermissionError):
+                client_id = await self.bclient.client_id()
+                alarm = asyncio.get_running_loop().call_later(block_s, self._unblock, client_id)
         try:
             reply = await self.bclient.bzpopmin(self.keys["marker"], block_s)
         finally:
@@ -191,9 +147,11 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
                 fields = self._failure_fields(job, ending)
                 return await self._delay(job, ending.delay_ms, False, fields, fetch_next)
             case Delayed():
-                return await self._delay(job, ending.delay_ms, True, {}, fetch_next)
+                return await self._put_off(job, ending, fetch_next)
             case HandedBack():
-                return await self._hand_back(job)
+                await self._to_wait(job)
+                await self.unspend_start(job)
+                return Fetched()
             case Lost():
                 return Fetched()
 
@@ -237,6 +195,18 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         reply = await self.commands["moveToFinished"](keys=keys, args=args)
         return self._fetched(self._accepted(reply, job), job.token)
 
+    async def _put_off(self, job: Activation, ending: Delayed, fetch_next: bool) -> Fetched:
+        match ending:
+            case RateLimited():
+                await self.limit(ending.delay_ms)
+                return Fetched(limited_ms=await self._to_wait(job))
+            case Requeued():
+                await self._to_wait(job)
+                return Fetched()
+            case AwaitingChildren():
+                return await self._await_children(job, ending.delay_ms, fetch_next)
+        return await self._delay(job, ending.delay_ms, True, {}, fetch_next)
+
     async def _retry(self, job: Activation, fields: dict[str, str]) -> Fetched:
         keys = [
             *self._named("active", "wait", "paused"),
@@ -263,11 +233,38 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         reply = await self.commands["moveToDelayed"](keys=keys, args=args)
         return self._fetched(self._accepted(reply, job), job.token)
 
-    async def _hand_back(self, job: Activation) -> Fetched:
+    async def _to_wait(self, job: Activation) -> int:
+        """The front of `wait`. Returns what is left of the queue's rate limit, ms."""
         keys = self._named("active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events")
-        self._accepted(await self._own.move_to_wait(keys, [job.id, job.token, self.toKey(job.id)]), job)
-        await self.unspend_start(job)
-        return Fetched()
+        reply = await self._own.move_to_wait(keys, [job.id, job.token, self.toKey(job.id)])
+        return int(self._accepted(reply, job))
+
+    async def _await_children(self, job: Activation, delay_ms: int, fetch_next: bool) -> Fetched:
+        row = self.toKey(job.id)
+        keys = [*self._named("active", "waiting-children"), row, f"{row}:dependencies", f"{row}:unsuccessful"]
+        keys += self._named("stalled", "events")
+        args = [job.token, "", now_ms(), job.id, self.keys[""]]
+        reply = self._accepted(await self.commands["moveToWaitingChildren"](keys=keys, args=args), job)
+        if reply == 1 and delay_ms:
+            return await self._delay(job, delay_ms, True, {}, fetch_next)
+        if reply == 1:  # none is pending: as if the last one had just ended
+            await self._to_wait(job)
+            return Fetched()
+        # A place in `active` became free and no marker says so; Node's worker fetches here too.
+        return await self.fetch(job.token) if fetch_next else Fetched()
+
+    async def limit(self, ms: int) -> int:
+        """Start no job of this queue for so long, BullMQ's `rateLimit`. Returns how long the limit holds, ms."""
+        return int(await self._own.limit(self._named("limiter"), [max(1, ms)]))
+
+    async def limit_left_ms(self) -> int:
+        """What is left of a limit that was set by `limit` or Node's `rateLimit`. moveToActive looks at it only where
+        the queue or the worker has a rate of its own."""
+        return int(await self._own.limit_left(self._named("limiter", "meta"), [MAX_SAFE]))
+
+    async def wake(self) -> None:
+        """Tell other workers that this one leaves a place in a queue whose own concurrency is limited."""
+        await self._own.wake(self._named("meta", "marker"), [])
 
     async def unspend_start(self, job: Activation) -> None:
         """Take back the start that a handed-back job did not make; does nothing the second time."""

@@ -6,7 +6,7 @@ With one fetch in flight an idle worker of 1,000 slots costs Redis no more than 
 from __future__ import annotations
 
 import asyncio
-import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,22 +15,13 @@ from workers.broker.activation import Activation
 from workers.broker.backend import Fetched, FleetBackend, now_ms
 from workers.broker.client import NotSentError
 from workers.broker.endpoint import MAX_BLOCK_S
+from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.settle import find_by_token
 
 T = TypeVar("T")
 
-#: Waits between tries while Redis is away, seconds: the first and the longest. Jittered, so that a fleet spreads out.
-RETRY_FIRST_S, RETRY_MAX_S = 0.1, 3.0
-#: The longest wait for a rate limit before asking again, seconds: the limit may have been lifted (Node's default).
-MAX_LIMIT_S = 30.0
 #: The shortest block that servers since 7.0.8 honour, seconds.
 MIN_BLOCK_S = 0.001
-
-
-def backoff_s(failures: int) -> float:
-    """The wait after so many failures in a row: doubling, at most 3 s, half of it at random."""
-    top: float = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 16))
-    return top * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not security
 
 
 @dataclass(slots=True)
@@ -41,7 +32,16 @@ class _Doubt:
 
 
 class Doorman:
-    """Hands activations to slots, until it is closed."""
+    """Hands activations to slots, until it is closed.
+
+    Args:
+        drain_delay_s: how long to block for the next marker where no delayed job is known; MAX_BLOCK_S at most.
+        on_error: told every failure: the error, where, a job's id or nothing.
+        on_up: called when Redis has answered after a failure.
+        max_limit_s: the longest wait for a rate limit before asking again.
+        reconnect: the waits between tries while Redis is away.
+        on_drained: called when there is nothing more to fetch, once until there was something again.
+    """
 
     def __init__(
         self,
@@ -49,8 +49,15 @@ class Doorman:
         drain_delay_s: float,
         on_error: Callable[[BaseException, str, str], None],
         on_up: Callable[[], None],
+        *,
+        max_limit_s: float = 30.0,
+        reconnect: Reconnect = RECONNECT,
+        on_drained: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
+        self._max_limit_s = max_limit_s
+        self._reconnect = reconnect
+        self._on_drained = on_drained
         self._drain_delay_s = drain_delay_s
         self._on_error = on_error
         self._on_up = on_up
@@ -59,15 +66,36 @@ class Doorman:
         self._idle = False
         self._due_at = 0
         self._failures = 0
+        self._drained = False
+        self._limited_until = 0.0
 
     def close(self) -> None:
         """No more jobs; whoever waits is let go. A fetch that is under way still delivers its job."""
         self._closed.set()
 
+    @property
+    def limited(self) -> bool:
+        """A rate limit lets no job through now."""
+        return time.monotonic() < self._limited_until
+
+    def limit(self, ms: int) -> None:
+        """Let nobody in for so long."""
+        self._limited_until = max(self._limited_until, time.monotonic() + ms / 1000)
+
     def note(self, fetched: Fetched) -> None:
-        """Learn from a fetch-next that found nothing: the next caller waits instead of asking again."""
-        if fetched.activation is None and fetched.due_at:
-            self._idle, self._due_at = True, fetched.due_at
+        """Learn from an ending: the next caller waits where there is nothing to fetch, instead of asking again."""
+        if fetched.activation is not None:
+            self._drained = False
+        elif fetched.limited_ms:
+            self.limit(fetched.limited_ms)
+        elif fetched.due_at:
+            self._found_nothing(fetched.due_at)
+
+    def _found_nothing(self, due_at: int) -> None:
+        self._idle, self._due_at = True, due_at
+        if not self._drained:
+            self._drained = True
+            self._on_drained()
 
     async def next(self, token: str) -> Activation | None:
         """The next job for this slot; None once closed."""
@@ -91,6 +119,9 @@ class Doorman:
             self._up()
             if found is not None:
                 return found
+        if self.limited:
+            await self._wait_out()
+            return None
         if self._idle and not await self._marker():
             return None
         try:
@@ -101,11 +132,19 @@ class Doorman:
             doubt.error = error
             raise
         self._up()
-        self._idle = fetched.activation is None and not fetched.limited_ms
-        self._due_at = fetched.due_at
-        if fetched.limited_ms:
-            await self.unless_closed(asyncio.sleep(min(MAX_LIMIT_S, fetched.limited_ms / 1000)))
+        self._idle, self._due_at = False, 0
+        if fetched.activation is None and not fetched.limited_ms:
+            self._found_nothing(fetched.due_at)
+        self.note(fetched)
         return fetched.activation
+
+    async def _wait_out(self) -> None:
+        """Wait for the end of the rate limit, or for a part of it and ask whether it was lifted."""
+        left_s = self._limited_until - time.monotonic()
+        await self.unless_closed(asyncio.sleep(min(self._max_limit_s, left_s)))
+        if self.limited and not self._closed.is_set():
+            left_ms = await self._backend.limit_left_ms()  # 0 too where it is a rate's: the fetch says its own
+            self._limited_until = time.monotonic() + left_ms / 1000
 
     async def _taken(self, token: str, doubt: _Doubt) -> Activation | None:
         """Closed while it is unknown whether a fetch took a job: one more look, so that it can be handed back."""
@@ -117,31 +156,32 @@ class Doorman:
             return None
 
     async def _marker(self) -> bool:
-        """Wait until there may be a job; False when closed meanwhile, or the marker names a later time."""
+        """Wait until there may be a job; False when closed or limited meanwhile, or where a later time is named."""
         at = await self.unless_closed(self._backend.wait_for_marker(self._block_s(), precisely=self._due_at > 0))
         if self._closed.is_set():
             return False
         if at is not None and at > now_ms():
             self._due_at = at
             return False
+        if self.limited:  # since we began to wait; the marker is taken, so the next look must fetch
+            self._idle = False
+            return False
         return True
 
     def _block_s(self) -> float:
-        if not self._due_at:
-            return max(MIN_BLOCK_S, self._drain_delay_s)
-        return min(MAX_BLOCK_S, max(MIN_BLOCK_S, (self._due_at - now_ms()) / 1000))
+        wait_s = (self._due_at - now_ms()) / 1000 if self._due_at else self._drain_delay_s
+        return min(MAX_BLOCK_S, max(MIN_BLOCK_S, wait_s))
 
     async def _after(self, error: Exception) -> None:
         """A fetch or a wait failed: say so and wait a little. The next look starts with a fetch."""
         self._failures += 1
         self._idle, self._due_at = False, 0
         self._on_error(error, "fetch", "")
-        await self.unless_closed(asyncio.sleep(backoff_s(self._failures)))
+        await self.unless_closed(asyncio.sleep(self._reconnect.wait_s(self._failures)))
 
     def _up(self) -> None:
-        if self._failures:
-            self._failures = 0
-            self._on_up()
+        self._failures = 0
+        self._on_up()  # also where it was not the doorman who found Redis away
 
     async def unless_closed(self, work: Awaitable[T]) -> T | None:
         """The result of `work`, or None when the door closes first; the work is cancelled then."""

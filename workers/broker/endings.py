@@ -36,10 +36,33 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delayed:
-    """Run again after `delay_ms`, the attempt not spent: moveToDelayed with skipAttempt."""
+    """Run again after `delay_ms`, the attempt not spent: moveToDelayed with skipAttempt. The next three differ in how;
+    what is left of them in the job's row is the same.
+    """
 
     delay_ms: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimited(Delayed):
+    """Delayed, and the whole queue with it: the limiter's key for `delay_ms`, the job to the front of `wait`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeued(Delayed):
+    """Run again at once, the attempt not spent: the front of `wait`, as Node's `job.moveToWait`."""
+
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingChildren(Delayed):
+    """Run again when the job's children are done, the attempt not spent: moveToWaitingChildren. Where none is pending,
+    after `delay_ms`.
+    """
+
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,9 @@
-"""What happens to jobs and workers, as values. Listeners are guarded: telemetry can't break a job."""
+"""What happens to jobs and workers, as values."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +27,13 @@ class JobActive(JobEvent):
 
     wait_s: float | None
     """Seconds since the job was due (its timestamp plus its delay); None after its first start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress(JobEvent):
+    """The run stored its progress."""
+
+    value: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,15 @@ class JobStalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDrained:
+    """A worker found nothing more to start: none waits, or the queue is paused or at its own concurrency. Once, until
+    it found something again.
+    """
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """A queue's worker changed its state in this process."""
 
@@ -123,32 +135,10 @@ class ConnectionChanged:
 
 
 Event: TypeAlias = (
-    JobEvent  # and its subclasses, one for the start and one for each ending
+    JobEvent  # and its subclasses, one for the start, one for progress and one for each ending
     | JobStalled
+    | QueueDrained
     | WorkerState
     | WorkerError
     | ConnectionChanged
 )
-Listener: TypeAlias = Callable[[Event], None]
-
-
-class Emitter:
-    """Passes each event to every listener; a listener that raises is logged and counted, never felt."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Listener] = []
-        self.failures = 0
-        """Exceptions that listeners have raised so far."""
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Add a synchronous listener; the returned function removes it."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def __call__(self, event: Event) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(event)
-            except Exception:
-                self.failures += 1
-                log.exception("an event listener failed on %s", type(event).__name__)

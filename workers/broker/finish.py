@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from workers.broker.activation import Activation
-from workers.broker.backend import MAX_REASON, Fetched, FleetBackend, RefusedError, may_pass
+from workers.broker.backend import MAX_REASON, Fetched, FleetBackend
 from workers.broker.client import NotSentError
-from workers.broker.doorman import backoff_s
 from workers.broker.endings import Ending, Failed, Lost
+from workers.broker.reconnect import RECONNECT, Reconnect
+from workers.broker.refusals import RefusedError, may_pass
 from workers.broker.result import message
 from workers.broker.settle import settle
 
@@ -20,6 +21,7 @@ class Finish:
     Args:
         on_error: told every failure on the way: the error, where, the job's id.
         on_up: called when Redis has answered after a failure.
+        reconnect: the waits between tries while Redis is away.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Finish:
         ending: Ending,
         on_error: Callable[[BaseException, str, str], None],
         on_up: Callable[[], None],
+        reconnect: Reconnect = RECONNECT,
     ) -> None:
         self._backend = backend
+        self._reconnect = reconnect
         self._job = job
         self._ending = ending
         self._on_error = on_error
@@ -93,7 +97,7 @@ class Finish:
     async def _pause(self, error: Exception) -> None:
         if may_pass(error):
             self._failures += 1
-            await asyncio.sleep(backoff_s(self._failures))
+            await asyncio.sleep(self._reconnect.wait_s(self._failures))
 
     def _instead(self, error: Exception) -> Ending:
         """Redis will never take this ending (a corrupt row, pending children): say so in the job, else let go."""

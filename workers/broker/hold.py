@@ -29,14 +29,25 @@ class Hold:
     """Given to the execution together with its activation."""
 
     def __init__(
-        self, job: Activation, backend: FleetBackend, on_error: Callable[[BaseException, str, str], None]
+        self,
+        job: Activation,
+        backend: FleetBackend,
+        on_error: Callable[[BaseException, str, str], None],
+        *,
+        on_progress: Callable[[Any], None] = lambda value: None,
     ) -> None:
         self.job = job
         self._backend = backend
         self._on_error = on_error
+        self._on_progress = on_progress
         self.interrupt: Interrupt | None = None
         self.interrupted = asyncio.Event()
         """Set with each (new) interrupt; whoever waits on it clears it."""
+        self.on_bound: Callable[[float], None] = lambda until: None
+
+    def bound(self, until: float) -> None:
+        """The job's lock is renewed until then (monotonic seconds) and no longer: its last rung has passed."""
+        self.on_bound(until)
 
     def ask_back(self, interrupt: Interrupt) -> None:
         """Interrupt the execution. A lost lock outranks a drain; a nearer `by` replaces a later one."""
@@ -55,6 +66,8 @@ class Hold:
             await self._backend.updateProgress(self.job.id, value)
         except Exception as error:
             self._on_error(error, "progress", self.job.id)
+        else:
+            self._on_progress(value)
 
     async def log(self, line: str) -> None:
         """BullMQ's addLog, with the job's own `keepLogs`; like `progress` where Redis is away."""
@@ -64,6 +77,24 @@ class Hold:
             await self._backend.addLog(self.job.id, clean(line, MAX_REASON), keep_logs)
         except Exception as error:
             self._on_error(error, "log", self.job.id)
+
+    async def children_values(self) -> dict[str, Any]:
+        """BullMQ's getChildrenValues: results by the child's key. Raises redis errors."""
+        stored = await self._backend.getProcessedChildrenValues(self.job.id)
+        return {key: _value(text) for key, text in stored.items()}
+
+    async def children_failures(self) -> dict[str, str]:
+        """BullMQ's getIgnoredChildrenFailures: reasons by the child's key. Raises redis errors."""
+        failures: dict[str, str] = await self._backend.conn.hgetall(self._backend.toKey(f"{self.job.id}:failed"))
+        return failures
+
+
+def _value(text: str) -> Any:
+    """A result as Node stores it: JSON, but an empty text for a processor that returned nothing."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text or None
 
 
 def _outranks(new: Interrupt, former: Interrupt) -> bool:

@@ -1,66 +1,14 @@
-"""Renewal of the locks of all jobs that one worker holds: from the fetch until the ending is in Redis."""
+"""The jobs that one worker holds, from the fetch until the ending is in Redis, drains included."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
-from workers.broker.backend import FleetBackend
 from workers.broker.hold import Hold, Interrupt
-
-
-class Leases:
-    """One batched extendLocks for all held jobs, three times within a lock's life.
-
-    The loop goes on while the worker drains: a job that runs on must not be started a second time.
-    """
-
-    def __init__(
-        self, backend: FleetBackend, lock_ms: int, on_error: Callable[[BaseException, str, str], None]
-    ) -> None:
-        self._backend = backend
-        self._lock_ms = lock_ms
-        self._on_error = on_error
-        self._holds: dict[str, Hold] = {}
-
-    def __len__(self) -> int:
-        return len(self._holds)
-
-    def add(self, hold: Hold) -> None:
-        """Renew this job's lock from now on."""
-        self._holds[hold.job.id] = hold
-
-    def remove(self, hold: Hold) -> None:
-        """Stop renewing; the ending is written or the job is lost."""
-        if self._holds.get(hold.job.id) is hold:
-            del self._holds[hold.job.id]
-
-    def ask_back(self, interrupt: Interrupt) -> None:
-        """Interrupt every held job."""
-        for hold in self._holds.values():
-            hold.ask_back(interrupt)
-
-    async def run(self) -> None:
-        """Renew for ever; the owner cancels it."""
-        while True:
-            await asyncio.sleep(self._lock_ms / 3000)
-            try:
-                await self.renew()
-            except Exception as error:
-                self._on_error(error, "renew", "")
-
-    async def renew(self) -> None:
-        """Extend the locks of the jobs that are held now, and tell those whose lock is gone."""
-        holds = tuple(self._holds.values())
-        if not holds:
-            return
-        ids, tokens = [h.job.id for h in holds], [h.job.token for h in holds]
-        refused = set(await self._backend.extendLocks(ids, tokens, self._lock_ms) or ())
-        for hold in holds:
-            if hold.job.id in refused and self._holds.get(hold.job.id) is hold:
-                self._on_error(LostLockError(hold.job.id), "renew", hold.job.id)
-                hold.ask_back(Interrupt("lock_lost", "the job's lock expired or was taken", time.monotonic()))
+from workers.broker.lease_table import Lease
+from workers.broker.renewer import Renewer
 
 
 class LostLockError(Exception):
@@ -68,3 +16,48 @@ class LostLockError(Exception):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"the lock of job {job_id} is gone")
+
+
+class Leases:
+    """One queue's part of the process's renewer.
+
+    Args:
+        queue: its name.
+        lock_ms: the life of a lock.
+        on_error: told of a lost lock: the error, where, the job's id.
+    """
+
+    def __init__(
+        self, queue: str, lock_ms: int, renewer: Renewer, on_error: Callable[[BaseException, str, str], None]
+    ) -> None:
+        self._queue = queue
+        self._lock_ms = lock_ms
+        self._renewer = renewer
+        self._on_error = on_error
+        self._holds: dict[Hold, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+    def add(self, hold: Hold) -> None:
+        """Renew this job's lock from now on, without end until the execution says when its last rung is."""
+        lease = Lease(self._queue, hold.job.id, hold.job.token, self._lock_ms)
+        key = self._renewer.hold(lease, partial(self._lost, hold))
+        self._holds[hold] = key
+        hold.on_bound = partial(self._renewer.bound, key)
+
+    def remove(self, hold: Hold) -> None:
+        """Stop renewing; the ending is written or the job is lost."""
+        key = self._holds.pop(hold, None)
+        if key is not None:
+            self._renewer.release(key)
+
+    def ask_back(self, interrupt: Interrupt) -> None:
+        """Interrupt every held job."""
+        for hold in self._holds:
+            hold.ask_back(interrupt)
+
+    def _lost(self, hold: Hold) -> None:
+        if hold in self._holds:
+            self._on_error(LostLockError(hold.job.id), "renew", hold.job.id)
+        hold.ask_back(Interrupt("lock_lost", "the job's lock expired or was taken", time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,22 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from workers.broker.permissions import HELPFUL, Denied, denied
+
+log = logging.getLogger(__name__)
+
 #: BullMQ's idle wait blocks for fractions of a second, which servers before 6.0 refuse.
 MIN_VERSION = (6, 0)
 
+_WANTED = 'workers/README.md, "The Redis user", lists all that it needs'
 
-class ServerRefusedError(Exception):
-    """The server answers, and we must not work on it: trying again can't help, the operator must act."""
+
+class StartRefusedError(Exception):
+    """Something here must not be worked with: trying again can't help, the operator must act."""
+
+
+class ServerRefusedError(StartRefusedError):
+    """The server answers, and we must not work on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +36,42 @@ class ServerFacts:
     eviction: str = ""
 
 
-async def examine(client: Redis, *, allow_eviction: bool) -> ServerFacts:
-    """Look at the server once.
+async def examine(client: Redis, *, allow_eviction: bool, prefix: str | None = None) -> ServerFacts:
+    """Look at the server once, and with `prefix` at what our user may do there.
 
     Raises:
-        ServerRefusedError: it is too old, or may evict keys and `allow_eviction` is false.
-        redis.exceptions.RedisError, OSError: it does not answer; try again.
+        ServerRefusedError: it is too old, may evict keys and `allow_eviction` is false, or does not permit our user
+            what a worker needs.
+        redis.exceptions.RedisError, OSError: it does not answer, or refuses user and password; try again.
     """
-    await client.ping()
+    try:
+        await client.ping()
+        facts = await _facts(client)
+        judge(facts, allow_eviction=allow_eviction)
+        if prefix is not None:
+            _judge_permissions(await denied(client, prefix), prefix)
+    except NoPermissionError as error:
+        raise ServerRefusedError(f"{error}; {_WANTED}") from None
+    return facts
+
+
+async def _facts(client: Redis) -> ServerFacts:
     try:
         info: dict[str, Any] = await client.info()
     except (NoPermissionError, ResponseError):
         return ServerFacts()
-    facts = ServerFacts(str(info.get("redis_version", "")), str(info.get("maxmemory_policy", "")))
-    judge(facts, allow_eviction=allow_eviction)
-    return facts
+    return ServerFacts(str(info.get("redis_version", "")), str(info.get("maxmemory_policy", "")))
+
+
+def _judge_permissions(found: Denied, prefix: str) -> None:
+    for command in found.helpful:
+        log.warning("the Redis user may not run %s: %s", command.replace("|", " "), HELPFUL[command])
+    if found.needed:
+        grants = " ".join(f"+{command}" for command in found.needed)
+        raise ServerRefusedError(
+            f"the Redis user may not run all that a worker runs on the keys {prefix}:* (redis.url): "
+            f"ACL SETUSER name ~{prefix}:* {grants}; {_WANTED}"
+        )
 
 
 def judge(facts: ServerFacts, *, allow_eviction: bool) -> None:

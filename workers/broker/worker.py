@@ -21,22 +21,27 @@ from redis.asyncio import Redis
 
 from workers.broker import spans
 from workers.broker.activation import Activation
-from workers.broker.backend import MAX_REASON, FleetBackend, WorkerSettings
+from workers.broker.backend import MAX_REASON, FleetBackend
 from workers.broker.doorman import Doorman
 from workers.broker.endings import Ending, Failed, Lost
 from workers.broker.events import (
     ConnectionChanged,
     Event,
     JobActive,
+    JobProgress,
     JobStalled,
+    QueueDrained,
     WorkerError,
     WorkerState,
 )
 from workers.broker.finish import Finish
+from workers.broker.gate import Gate
 from workers.broker.hold import Hold, Interrupt
 from workers.broker.leases import Leases
+from workers.broker.renewer import Renewer
 from workers.broker.reports import ended
 from workers.broker.result import message
+from workers.broker.settings import WorkerSettings
 
 Execute: TypeAlias = Callable[[Activation, Hold], Awaitable[Ending]]
 Emit: TypeAlias = Callable[[Event], None]
@@ -61,6 +66,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         execute: runs one job and says how it ends; touches no Redis itself. May be cancelled.
         client: commands; shared with other workers, closed by whoever made it.
         blocking: this worker's own connection for BZPOPMIN; closed on stop.
+        renewer: keeps the locks; shared with other workers, stopped by whoever made it.
         types: the known task types, the bounded set for labels.
         describe: how a reason is written on a span; takes the secrets out.
     """
@@ -74,6 +80,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         blocking: Redis,
         prefix: str,
         settings: WorkerSettings,
+        renewer: Renewer,
         emit: Emit,
         types: frozenset[str] = frozenset(),
         describe: Callable[[str], str] = str,
@@ -97,8 +104,18 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._types = types
         self._describe = describe
         self._report = emit
-        self._leases = Leases(self.backend, settings.lock_ms, self._error)
-        self._doorman = Doorman(self.backend, settings.drain_delay_s, self._error, self._up)
+        self._renewer = renewer
+        self._leases = Leases(queue, settings.lock_ms, renewer, self._error)
+        self._doorman = Doorman(
+            self.backend,
+            settings.drain_delay_s,
+            self._error,
+            self._up,
+            max_limit_s=settings.max_limit_s,
+            reconnect=settings.reconnect,
+            on_drained=lambda: emit(QueueDrained(queue=queue)),
+        )
+        self._gate = Gate(self.backend, settings, self._doorman.limit, self._error)
         self._slots: list[asyncio.Task[None]] = []
         self._loops: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
@@ -115,7 +132,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         if self._slots or self.closing:
             raise RuntimeError(f"the worker of {self.name} was started or stopped before")
         self.running = True
-        self._loops = [asyncio.create_task(self._leases.run()), asyncio.create_task(self._check_stalled())]
+        self._renewer.start()
+        self._loops = [asyncio.create_task(self._check_stalled())]
         self._slots = [asyncio.create_task(self._slot(f"{self.id}:{n}")) for n in range(self.settings.slots)]
         self._report(WorkerState(queue=self.name, state="running", slots=self.settings.slots))
 
@@ -174,6 +192,14 @@ class FleetWorker(Worker):  # type: ignore[misc]
         """Stop within 30 seconds; with `force` hand running jobs back at once."""
         await self.stop(by=time.monotonic() + (1.0 if force else 30.0))
 
+    async def rate_limit(self, ms: int) -> None:
+        """Start no job of this queue for so long, in any worker that keeps to BullMQ's limits: Node's `rateLimit`.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: it could not be set.
+        """
+        self._doorman.limit(await self.backend.limit(ms))
+
     def emit(self, event_name: str, *args: Any, **kwargs: Any) -> None:
         """What the package's own code reports, as events of ours."""
         if event_name == "stalled" and args:
@@ -193,9 +219,14 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     async def _work(self, job: Activation) -> Activation | None:
         """One job from active to its ending; the next job, if it came back with the ending."""
-        hold = Hold(job, self.backend, self._error)
-        self._leases.add(hold)
         span = spans.start(job, self.settings.name, links_only=self.settings.links_only)
+        hold = Hold(
+            job,
+            self.backend,
+            self._error,
+            on_progress=lambda value: self._report(JobProgress(**self._about(job, span), value=value)),
+        )
+        self._leases.add(hold)
         started = time.monotonic()
         ending: Ending = Lost(reason="its slot was cancelled")
         try:
@@ -207,18 +238,29 @@ class FleetWorker(Worker):  # type: ignore[misc]
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
                 await self._advance_scheduler(job)
                 ending = await self._ending(job, hold, span)
-                finish = Finish(self.backend, job, ending, self._error, self._up)
-                ending, fetched = await finish.write(lambda: not self.closing)
+                hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
+                finish = Finish(self.backend, job, ending, self._error, self._up, self.settings.reconnect)
+                ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
         finally:
             self._leases.remove(hold)
             spans.finish(span, ending, self._describe)
         self._report(ended(ending, self._about(job, span), time.monotonic() - started))
         self._doorman.note(fetched)
+        if self.closing and not isinstance(ending, Lost):
+            await self._wake_others()
         return fetched.activation
 
     async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
-        if job.deferred_failure is not None:  # BullMQ decided before us: stalled too often, or a child failed
-            return Failed(reason=job.deferred_failure, error="Deferred")
+        refused = await self._gate.ending(job)
+        return refused or self._gate.after(await self._run_once(job, hold, span), job)
+
+    async def _wake_others(self) -> None:
+        try:
+            await self.backend.wake()
+        except Exception as error:
+            self._error(error, "wake")
+
+    async def _run_once(self, job: Activation, hold: Hold, span: Span) -> Ending:
         token = otel_context.attach(trace.set_span_in_context(span))
         try:
             task: asyncio.Future[Ending] = asyncio.ensure_future(self._execute(job, hold))

@@ -13,6 +13,11 @@ def main() -> None:
     if message := strangers():
         print(message, file=sys.stderr)
         raise SystemExit(1)
+    from workers.broker import compat
+
+    if message := compat.refusal_of(compat.version()):
+        print(f"fleet: {message}", file=sys.stderr)
+        raise SystemExit(78)  # EX_CONFIG, as for a server that must not be used
     from workers.cli.commands import app
 
     app()

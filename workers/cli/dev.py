@@ -23,7 +23,7 @@ from config.errors import ConfigError
 from config.loader import LoadedConfig, load
 from config.quantities import parse_duration
 from config.schema import FleetConfig, QueueConfig
-from workers.broker.preflight import ServerRefusedError
+from workers.broker.preflight import StartRefusedError
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.shutdown import Signals
 from workers.dev import DevError
@@ -108,7 +108,7 @@ def dev(
         raise _ended(error, EXIT_USAGE) from None
     except (DevError, OpsServerError) as error:
         raise _ended(error, 1) from None
-    except ServerRefusedError as error:
+    except StartRefusedError as error:
         raise _ended(error, EXIT_REFUSED) from None
     raise typer.Exit(0 if drained else 1)
 

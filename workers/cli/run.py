@@ -42,8 +42,8 @@ def run(
 ) -> None:
     """Serve the queues of the configuration until SIGTERM or Ctrl-C.
 
-    The exit code is 0 when every running job was finished or handed back, 1 when one could not be, 2 for a
-    configuration that can't be used, 78 for a Redis server that must not be used.
+    The exit code is 0 when every running job was finished or handed back, 1 when one could not be or a part could
+    not start, 2 for a configuration that can't be used, 78 for a Redis server that must not be used.
     """
     try:
         loaded = load(config, overlays=overlay, overrides=set_)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from workers.broker.preflight import ServerRefusedError
+from workers.broker.preflight import StartRefusedError
 from workers.fleet import OpenError
 from workers.ops.server import OpsServerError
 from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
@@ -115,7 +115,7 @@ async def serve(service: Stoppable, grace_s: float) -> int:
         await run_until_signal(service, grace_s)
     except OpsServerError:
         raise
-    except (ServerRefusedError, RefusedToStartError) as error:
+    except (StartRefusedError, RefusedToStartError) as error:
         log.error("%s", error)
         return EXIT_REFUSED
     except OpenError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from workers.contract.context import JobContext, StopRequest
 from workers.contract.errors import JobError, PermanentError, TransientError
-from workers.contract.module import Processor, QueueModule, Services, Verdict, retry_all
-from workers.contract.outcomes import Cancel, HandBack, Outcome, Snooze
+from workers.contract.module import BackoffStrategy, Processor, QueueModule, Services, Verdict, retry_all
+from workers.contract.outcomes import Cancel, HandBack, Outcome, RateLimited, Requeue, Snooze, WaitForChildren
 from workers.contract.service import Health, Service
 
 __all__ = [
+    "BackoffStrategy",
     "Cancel",
     "HandBack",
     "Health",
@@ -18,11 +19,14 @@ __all__ = [
     "PermanentError",
     "Processor",
     "QueueModule",
+    "RateLimited",
+    "Requeue",
     "Service",
     "Services",
     "Snooze",
     "StopRequest",
     "TransientError",
     "Verdict",
+    "WaitForChildren",
     "retry_all",
 ]

@@ -55,3 +55,17 @@ class JobContext(Protocol):
 
     async def log(self, line: str) -> None:
         """Append a line to the job's own log (BullMQ's job.log)."""
+
+    async def children_values(self) -> dict[str, Any]:
+        """The results of the children that completed, by their keys, `<prefix>:<queue>:<id>` (getChildrenValues).
+
+        Raises:
+            TransientError: they could not be read.
+        """
+
+    async def children_failures(self) -> dict[str, str]:
+        """Why children failed whose options let this job go on, by their keys (getIgnoredChildrenFailures).
+
+        Raises:
+            TransientError: they could not be read.
+        """

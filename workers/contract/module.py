@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -30,6 +30,10 @@ class Verdict:
 def retry_all(error: Exception) -> Verdict:
     """The default classification: every failure may be retried."""
     return Verdict()
+
+
+BackoffStrategy: TypeAlias = Callable[[int, str, Exception], float | Awaitable[float | None] | None]
+"""(failures so far, the job's backoff type, the failure) → seconds before the next attempt; None: no further one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +66,7 @@ class QueueModule(Generic[T, OptionsT]):
 
     classify: Callable[[Exception], Verdict] = retry_all
     """Pure. Asked about exceptions that are not JobErrors."""
+
+    backoff: BackoffStrategy | None = None
+    """Asked, for two seconds at most, where a job's own backoff is of a type that BullMQ does not know (Node's
+    `backoffStrategy`). Where it fails, or is absent, the queue's backoff applies. Defaults to none."""

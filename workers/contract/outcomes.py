@@ -22,10 +22,39 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class RateLimited:
+    """Somebody upstream takes no more for `delay_s` seconds (a 429): this job waits at the front of `wait`, its attempt
+    not spent, and the workers of this queue start no other one before (Node's `rateLimit` and RateLimitError).
+    """
+
+    delay_s: float
+    reason: str = "rate limited"
+
+
+@dataclass(frozen=True)
+class WaitForChildren:
+    """Run this job again when all children that were added to it are done, at once where none is pending; the attempt
+    is not spent (moveToWaitingChildren). With a failed child it fails, unless that child's options say otherwise.
+    """
+
+    reason: str = "waits for its children"
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """Run this job again at once, before the others that wait; the attempt is not spent (Node's WaitingError). For work
+    in steps whose state is in the job's data or elsewhere. After 100 starts each further one waits a second, so that
+    a job that forgets to go on can't occupy its worker.
+    """
+
+    reason: str = "goes on with its next step"
+
+
+@dataclass(frozen=True)
 class HandBack:
     """Put this job back at the front of `wait`, nothing spent. Made by `StopRequest.outcome()` alone."""
 
     reason: str
 
 
-Outcome: TypeAlias = Snooze | Cancel | HandBack
+Outcome: TypeAlias = Snooze | Cancel | RateLimited | WaitForChildren | Requeue | HandBack

@@ -19,8 +19,10 @@ from workers.broker.events import (
     JobFailed,
     JobHandedBack,
     JobLost,
+    JobProgress,
     JobRetrying,
     JobStalled,
+    QueueDrained,
     WorkerError,
     WorkerState,
 )
@@ -127,6 +129,8 @@ class BoardState:
                 row.busy = 0 if event.state == "closed" else row.busy
             case JobActive():
                 row.busy += 1
+            case JobProgress():
+                pass
             case JobEvent():
                 row.busy = max(0, row.busy - 1)
         match event:
@@ -153,6 +157,8 @@ def describe(event: Event) -> tuple[Tone, str] | None:
         case JobEvent():
             said = _describe_job(event)
             return said and (said[0], f"{_shortened(event.job_id)} {said[1]}")
+        case QueueDrained():
+            return None
         case JobStalled():
             return "bad", f"{_shortened(event.job_id)} stalled, back in the queue"
         case WorkerState():

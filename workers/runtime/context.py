@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
+from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Hold
-from workers.contract import StopRequest
+from workers.broker.result import message
+from workers.contract import StopRequest, TransientError
+
+T = TypeVar("T")
 
 
 class HostContext:
@@ -43,3 +48,16 @@ class HostContext:
 
     async def log(self, line: str) -> None:
         await self._hold.log(line)
+
+    async def children_values(self) -> dict[str, Any]:
+        return await _read(self._hold.children_values())
+
+    async def children_failures(self) -> dict[str, str]:
+        return await _read(self._hold.children_failures())
+
+
+async def _read(children: Awaitable[T]) -> T:
+    try:
+        return await children
+    except Exception as error:
+        raise TransientError(f"what became of the children can't be read: {message(error, MAX_REASON)}") from error

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.base import Task
 from tasks.codec import DecodeError, UnknownTaskType, decode
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, MAX_STACK
-from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost
+from workers.broker.endings import Delayed, Ending, Failed, HandedBack, Lost
 from workers.broker.hold import Hold
 from workers.broker.numbers import is_number
-from workers.broker.result import clean, message
-from workers.contract import Cancel, HandBack, JobContext, Snooze, Verdict
+from workers.broker.result import message
+from workers.contract import BackoffStrategy, JobContext, Verdict
 from workers.runtime import retry
 from workers.runtime.context import HostContext
-from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.deadline import CLEANUP_S, Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.outcome import ending_of
 
 log = logging.getLogger(__name__)
 
+#: How long a module's own back-off may take to answer, seconds; within LOCK_SLACK_S.
+STRATEGY_S = 2.0
+
+#: How long after its time-out a run's lock is still renewed, seconds: for its clean-up and for a loop that is late.
+LOCK_SLACK_S = CLEANUP_S + 5.0
 #: Frames of a stack trace that are stored with the job.
 STACK_FRAMES = 30
 
@@ -37,6 +44,19 @@ class Plan:
     classify: Callable[[Exception], Verdict]
     timeout_s: float
     retry: retry.RetryPolicy
+    backoff: BackoffStrategy | None = None
+    """For jobs whose own backoff is of a type that BullMQ does not know."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A run that failed, before it is known what follows."""
+
+    reason: str
+    error: str
+    cause: Exception
+    stack: str = ""
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +97,12 @@ class Executor:
         if not isinstance(read, Task):
             return read
         plan = self._plans[read.type]
-        context = HostContext(hold, time.monotonic() + plan.timeout_s)
+        deadline = time.monotonic() + plan.timeout_s
+        hold.bound(deadline + LOCK_SLACK_S)
+        context = HostContext(hold, deadline)
         end = await drive(lambda: plan.process(read, context), hold, plan.timeout_s)
-        return self._decide(end, job, plan, asked=hold.interrupt is not None)
+        decided = self._decide(end, job, plan, asked=hold.interrupt is not None)
+        return await self._failed(decided, job, plan, hold) if isinstance(decided, _Failure) else decided
 
     # ------------------------------------------------------------------ decode
 
@@ -112,49 +135,63 @@ class Executor:
 
     # ------------------------------------------------------------------ decide
 
-    def _decide(self, end: RunEnd, job: Activation, plan: Plan, *, asked: bool) -> Ending:
+    def _decide(self, end: RunEnd, job: Activation, plan: Plan, *, asked: bool) -> Ending | _Failure:
         match end:
             case Returned(value=value):
-                return self._outcome(value, job, plan, asked)
+                ending = ending_of(value, start=job.fence, asked=asked)
+                if not isinstance(ending, str):
+                    return ending
+                return _Failure(f"the processor returned {ending}", "Outcome", TypeError(ending))
             case Interrupted(by=interrupt):
                 if interrupt.kind == "lock_lost":
                     return Lost(reason=interrupt.reason)
                 return HandedBack(reason=interrupt.reason)
             case TimedOut(after_s=after, abandoned=abandoned):
                 still = "; it ignored its cancellation and may still be running" if abandoned else ""
-                return self._failed(f"timed out after {after:g} s{still}", "Timeout", "", Verdict(), job, plan)
+                reason = f"timed out after {after:g} s{still}"
+                return _Failure(reason, "Timeout", TimeoutError(reason))
             case Raised(error=error):
                 verdict = retry.verdict_of(error, _classified(plan, error))
                 reason = message(error, MAX_REASON)
-                return self._failed(reason, type(error).__name__, _stack(error), verdict, job, plan)
+                return _Failure(reason, type(error).__name__, error, _stack(error), verdict)
 
-    def _outcome(self, value: Any, job: Activation, plan: Plan, asked: bool) -> Ending:
-        match value:
-            case Snooze(delay_s=delay, reason=reason) if is_number(delay):
-                return Delayed(delay_ms=retry.wait_ms(delay), reason=clean(str(reason), MAX_REASON))
-            case Snooze(delay_s=delay):
-                said = f"Snooze(delay_s={str(delay)[:40]}), which is no number of seconds"
-            case Cancel(reason=reason):
-                return Failed(reason=clean(str(reason), MAX_REASON), error="Cancel")
-            case HandBack(reason=reason) if asked:
-                return HandedBack(reason=clean(str(reason), MAX_REASON))
-            case HandBack():  # at the front of `wait` it would be back at once, for ever
-                said = "HandBack although nobody had asked for the slot; Snooze puts a job off"
-            case _:
-                return Completed(result=value)
-        return self._failed(f"the processor returned {said}", "Outcome", "", Verdict(), job, plan)
-
-    def _failed(self, reason: str, error: str, stack: str, verdict: Verdict, job: Activation, plan: Plan) -> Ending:
+    async def _failed(self, failure: _Failure, job: Activation, plan: Plan, hold: Hold) -> Ending:
+        """Another attempt, or the end."""
+        verdict, custom_s = failure.verdict, None
+        kind = retry.custom_type(job.opts, plan.retry)
+        goes_on = retry.follows(verdict, job.attempts_made, job.opts, plan.retry)
+        if goes_on and kind is not None and plan.backoff is not None:
+            verdict, custom_s = await _asked(plan.backoff, kind, failure, job, hold)
         return retry.after_failure(
-            reason=reason,
-            error=error,
-            stack=stack,
+            reason=failure.reason,
+            error=failure.error,
+            stack=failure.stack,
             verdict=verdict,
             attempts_made=job.attempts_made,
             opts=job.opts,
             policy=plan.retry,
             draw=self._draw(),
+            custom_s=custom_s,
         )
+
+
+async def _asked(
+    strategy: BackoffStrategy, kind: str, failure: _Failure, job: Activation, hold: Hold
+) -> tuple[Verdict, float | None]:
+    """The module's own back-off: whether another attempt follows, and after how many seconds; None: the queue's."""
+
+    async def ask() -> object:
+        answer = strategy(job.attempts_made + 1, kind, failure.cause)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    match await drive(ask, hold, STRATEGY_S):
+        case Returned(value=None):
+            return Verdict(retry=False), None
+        case Returned(value=seconds) if is_number(seconds):
+            return failure.verdict, max(0.0, seconds)
+        case end:
+            log.error("a module's backoff gave no number of seconds; the queue's applies (%s)", end)
+            return failure.verdict, None
 
 
 def _classified(plan: Plan, error: Exception) -> Verdict:

@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from workers.broker.doorman import backoff_s
-from workers.broker.preflight import ServerRefusedError
+from workers.broker.preflight import StartRefusedError
+from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.result import message
 from workers.broker.worker import FleetWorker
 
@@ -42,10 +42,12 @@ class FleetProcess:
 
     Args:
         name: shown by Node's getWorkers and in logs.
-        examine: looks at Redis; raises ServerRefusedError where we must not work on it, others to try again.
+        examine: looks at Redis; raises StartRefusedError where we must not work, others to try again.
         queues: opens one queue's module on the given stack and builds its worker.
         close: ends what was opened for `examine`.
         redis: the server's address, safe to show.
+        reconnect: the waits between tries while Redis is away.
+        connections: how many connections to Redis are open now.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class FleetProcess:
         queues: Mapping[str, OpenQueue],
         close: Callable[[], Awaitable[None]],
         redis: str,
+        reconnect: Reconnect = RECONNECT,
+        connections: Callable[[], int] | None = None,
         skipped: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
@@ -68,6 +72,8 @@ class FleetProcess:
         self._queues = queues
         self._close = close
         self._address = redis
+        self._reconnect = reconnect
+        self._connections = connections
         self._workers: dict[str, FleetWorker] = {}
         self._redis_state = State("redis", False, "not asked yet")
         self._main: asyncio.Task[None] | None = None
@@ -87,7 +93,7 @@ class FleetProcess:
         """Return after `stop`.
 
         Raises:
-            ServerRefusedError: the server must not be used as it is.
+            StartRefusedError: the server or the `bullmq` package must not be used as it is.
             Exception: a module could not be opened, or a worker died by itself.
         """
         if self._main is None:
@@ -143,7 +149,10 @@ class FleetProcess:
 
     def _redis(self) -> State:
         if all(worker.is_up for worker in self._workers.values()):
-            return self._redis_state
+            state = self._redis_state
+            if state.ok and self._connections is not None:
+                return replace(state, detail=f"{state.detail}, {self._connections()} connections")
+            return state
         return State("redis", False, f"{self._address} does not answer")
 
     def _queue_states(self) -> list[State]:
@@ -217,11 +226,11 @@ class FleetProcess:
         while True:
             try:
                 await self._examine()
-            except ServerRefusedError:
+            except StartRefusedError:
                 raise
             except Exception as error:
                 failures += 1
-                wait = backoff_s(failures)
+                wait = self._reconnect.wait_s(failures)
                 detail = f"{self._address} does not answer ({message(error, MAX_DETAIL)})"
                 self._redis_state = State("redis", False, detail)
                 log.warning("%s; trying again in %.1f s (redis.url)", detail, wait)

@@ -116,6 +116,20 @@ def verdict_of(error: BaseException, classified: Verdict) -> Verdict:
     return classified
 
 
+def follows(verdict: Verdict, attempts_made: int, opts: Mapping[str, Any], policy: RetryPolicy) -> bool:
+    """Whether another attempt follows; `attempts_made` does not count the one that has just failed."""
+    return verdict.retry and attempts_made + 1 < attempts_allowed(opts, policy)
+
+
+def custom_type(opts: Mapping[str, Any], policy: RetryPolicy) -> str | None:
+    """The type of the job's own back-off, if BullMQ does not know it and the module may say what it means."""
+    value = opts.get("backoff")
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if "backoff" in policy.over_job or not isinstance(kind, str) or kind in _FACTORS:
+        return None
+    return kind
+
+
 def after_failure(
     *,
     reason: str,
@@ -126,12 +140,14 @@ def after_failure(
     opts: Mapping[str, Any],
     policy: RetryPolicy,
     draw: float,
+    custom_s: float | None = None,
 ) -> Failed | Retry:
-    """Decide. `attempts_made` does not count the attempt that has just failed; `draw` is random in [0, 1)."""
-    failures = attempts_made + 1
-    if not verdict.retry or failures >= attempts_allowed(opts, policy):
+    """Decide. `attempts_made` does not count the attempt that has just failed; `draw` is random in [0, 1); `custom_s`
+    is what the module says where the job's back-off is its own matter.
+    """
+    if not follows(verdict, attempts_made, opts, policy):
         return Failed(reason=reason, error=error, stack=stack)
-    wait = backoff(opts, policy).wait_ms(failures, draw)
+    wait = backoff(opts, policy).wait_ms(attempts_made + 1, draw) if custom_s is None else wait_ms(custom_s)
     if is_number(verdict.retry_after_s):
         wait = max(wait, wait_ms(verdict.retry_after_s))
     return Retry(reason=reason, error=error, stack=stack, delay_ms=wait)

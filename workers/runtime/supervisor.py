@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from workers.contract import Service
 from workers.runtime import beat
 from workers.runtime.beat import Beat
 from workers.runtime.process import State
@@ -237,13 +238,20 @@ class Supervisor:
     """Runs a child for each spec.
 
     Args:
-        on_death: told the pid of each process that ended.
+        on_death: told the pid of each process that ended, before a successor starts.
+        beside: services that start before the children and stop after them.
     """
 
     name = "supervisor"
 
-    def __init__(self, specs: Sequence[ChildSpec], on_death: Callable[[int], None] = lambda pid: None) -> None:
+    def __init__(
+        self,
+        specs: Sequence[ChildSpec],
+        on_death: Callable[[int], None] = lambda pid: None,
+        beside: Sequence[Service] = (),
+    ) -> None:
         self._children = [_Child(spec, on_death) for spec in specs]
+        self._beside = tuple(beside)
         self._runs: list[asyncio.Task[None]] = []
         self._stopping = False
         self.drained = True
@@ -253,6 +261,8 @@ class Supervisor:
         """Start the processes; `ready` tells when all of them work."""
         if self._runs or self._stopping:
             raise RuntimeError("the supervisor was started or stopped before")
+        for service in self._beside:
+            await service.start()
         self._runs = [asyncio.create_task(child.run()) for child in self._children]
 
     async def wait(self) -> None:
@@ -279,6 +289,8 @@ class Supervisor:
                 child.signal(signal.SIGKILL)
             _, late = await asyncio.wait(self._runs, timeout=KILLED_S)
         self.drained = not late and all(child.drained for child in self._children)
+        for service in self._beside:
+            await service.stop(by=max(by, time.monotonic()) + KILL_SLACK_S)
         for run in self._runs:  # looked at, so that a second refusal is not reported as never retrieved
             if run.done() and not run.cancelled():
                 run.exception()

@@ -20,8 +20,10 @@ from workers.broker.events import (
     JobFailed,
     JobHandedBack,
     JobLost,
+    JobProgress,
     JobRetrying,
     JobStalled,
+    QueueDrained,
     WorkerError,
     WorkerState,
 )
@@ -50,6 +52,8 @@ def line_for(event: Event) -> Line:
         case JobEvent():
             level, text, fields = _job(event)
             return Line(level, text, {**_identity(event), **fields})
+        case QueueDrained():
+            return Line(logging.DEBUG, "queue drained", {"queue": event.queue})
         case JobStalled():
             return Line(logging.WARNING, "job stalled", {"queue": event.queue, "job_id": event.job_id})
         case WorkerState():
@@ -70,6 +74,8 @@ def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
     match event:
         case JobActive():
             return logging.DEBUG, "job started", {} if event.wait_s is None else {"wait_s": round(event.wait_s, 3)}
+        case JobProgress():  # what the processor says may hold anything: not shown
+            return logging.DEBUG, "job progress", {}
         case JobCompleted():
             return logging.INFO, "job completed", _ran(event.duration_s)
         case JobFailed():

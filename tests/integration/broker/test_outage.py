@@ -22,9 +22,7 @@ from workers.broker.hold import Hold
 from workers.broker.preflight import ServerRefusedError, examine
 
 
-async def test_idle_worker_goes_on_after_a_restart(
-    make_worker: MakeWorker, make_server: Callable[..., Server]
-) -> None:
+async def test_idle_worker_goes_on_after_a_restart(make_worker: MakeWorker, make_server: Callable[..., Server]) -> None:
     server = make_server("--appendonly", "yes")
     made = await make_worker(endpoint=Endpoint(url=server.url), slots=3)
     await wait_until(lambda: made.worker.health().ok)
@@ -70,9 +68,7 @@ async def test_job_that_ends_while_redis_is_away_is_finished_on_its_return(
     await queue.close()
 
 
-async def test_stop_is_bounded_while_redis_is_away(
-    make_worker: MakeWorker, make_server: Callable[..., Server]
-) -> None:
+async def test_stop_is_bounded_while_redis_is_away(make_worker: MakeWorker, make_server: Callable[..., Server]) -> None:
     server = make_server()
     began = asyncio.Event()
 
@@ -103,9 +99,7 @@ async def test_lost_reply_of_an_ending_is_settled_not_sent_again(
         return ending if job.id == "first" else Completed(result=2)
 
     queue = Queue("q", {"connection": redis_url, "prefix": prefix})
-    await queue.addBulk(
-        [{"name": "n", "data": {}, "opts": {"jobId": i, "attempts": 3}} for i in ("first", "second")]
-    )
+    await queue.addBulk([{"name": "n", "data": {}, "opts": {"jobId": i, "attempts": 3}} for i in ("first", "second")])
     sent = 0
 
     def lose_first_reply(worker: Any) -> None:

@@ -13,9 +13,11 @@ from bullmq import Queue
 from redis.asyncio import Redis
 
 from workers.broker.activation import Activation
-from workers.broker.backend import Fetched, FleetBackend, RefusedError, WorkerSettings
+from workers.broker.backend import Fetched, FleetBackend
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.endpoint import Endpoint
+from workers.broker.refusals import RefusedError
+from workers.broker.settings import WorkerSettings
 from workers.broker.settle import Settled, find_by_token, settle
 
 ENDINGS: dict[str, Ending] = {

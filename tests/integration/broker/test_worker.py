@@ -38,8 +38,8 @@ async def queue(redis_url: str, prefix: str) -> Any:
 
 
 async def row(redis: Redis, prefix: str, job_id: str) -> dict[str, str]:
-    answer: dict[str, str] = await redis.hgetall(f"{prefix}:q:{job_id}")
-    return answer
+    answer: Any = await redis.hgetall(f"{prefix}:q:{job_id}")
+    return dict(answer)
 
 
 async def test_completed_job_has_result_attempt_and_worker(
@@ -91,7 +91,8 @@ async def test_retry_waits_then_fails_for_good_with_stacks(
     assert stored["failedReason"] == "over"
     assert json.loads(stored["stacktrace"]) == ["S", "S", "S"]
     assert (stored["atm"], stored["ats"]) == ("3", "3")
-    events = [fields["event"] for _, fields in await redis.xrange(f"{prefix}:q:events")]
+    entries: Any = await redis.xrange(f"{prefix}:q:events")
+    events = [fields["event"] for _, fields in entries]
     assert events.count("failed") == 1
     assert "retries-exhausted" in events
 
@@ -112,7 +113,8 @@ async def test_keep_rules_of_the_job_win_and_the_queue_fills_in(
     make_worker: MakeWorker, queue: Any, redis: Redis, prefix: str
 ) -> None:
     made = await make_worker(keep_completed={"age": 86_400, "count": 1})
-    for index, opts in enumerate(({"removeOnComplete": True}, {"removeOnComplete": {"count": "x"}}, {}, {})):
+    rules: tuple[dict[str, Any], ...] = ({"removeOnComplete": True}, {"removeOnComplete": {"count": "x"}}, {}, {})
+    for index, opts in enumerate(rules):
         await queue.add("n", {}, {"jobId": f"j{index}", **opts})
     await wait_until(lambda: len(made.of(JobCompleted)) == 4)
     assert await redis.zrange(f"{prefix}:q:completed", 0, -1) == ["j3"]
@@ -161,12 +163,13 @@ async def test_rows_that_cannot_be_read_reach_the_execution_with_their_defects(
     async def work(job: Activation, hold: Hold) -> Ending:
         return Failed(reason="; ".join(job.defects), error="D") if job.defects else Completed(result=None)
 
-    for name, fields in {
+    rows: dict[str, Any] = {
         "data": {"data": "{nope"},
         "opts": {"opts": "[]"},
         "both": {"data": "NaN]", "opts": '"text"'},
         "numbers": {"ats": "x", "timestamp": "1e999", "atm": ""},
-    }.items():
+    }
+    for name, fields in rows.items():
         await queue.add("n", {}, {"jobId": name, "delay": 60_000})
         await redis.hset(f"{prefix}:q:{name}", mapping=fields)
         job = await queue.getJobState(name)

@@ -36,6 +36,12 @@ class Context:
     async def log(self, line: str) -> None:
         raise AssertionError("nothing may fail after the mail is out, so nothing is logged to Redis")
 
+    async def children_values(self) -> dict[str, Any]:
+        raise AssertionError("an e-mail has no children")
+
+    async def children_failures(self) -> dict[str, str]:
+        raise AssertionError("an e-mail has no children")
+
 
 Send = Callable[..., Awaitable[Any]]
 OpenModule = Callable[..., Awaitable[Send]]

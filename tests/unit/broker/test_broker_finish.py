@@ -23,9 +23,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from workers.broker import finish as module
 from workers.broker.activation import Activation
-from workers.broker.backend import Fetched, FleetBackend, RefusedError, may_pass
+from workers.broker.backend import Fetched, FleetBackend
+from workers.broker.client import NotSentError
 from workers.broker.endings import Completed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.finish import Finish
+from workers.broker.reconnect import Reconnect
+from workers.broker.refusals import RefusedError, may_pass
 from workers.broker.settle import Settled
 
 JOB = Activation(queue="q", id="7", token="t")
@@ -77,16 +80,20 @@ class Script:
         self.endings: list[Ending] = []
         self.fetches: list[bool] = []
         self.errors: list[BaseException] = []
+        self.buried: list[Exception] = []
         self.ups = 0
         monkeypatch.setattr(module, "settle", self.settle)
-        monkeypatch.setattr(module, "backoff_s", lambda failures: 0.0)
 
     async def finish(self, job: Activation, ending: Ending, *, fetch_next: bool) -> Fetched:
         self.endings.append(ending)
         self.fetches.append(fetch_next)
         return cast(Fetched, self._answer(self.sent))
 
+    async def bury(self, doubt: Exception) -> None:
+        self.buried.append(doubt)
+
     async def settle(self, backend: FleetBackend, job: Activation, ending: Ending) -> Settled:
+        assert self.buried, "a look before the lost command's connection is gone may be wrong"
         return cast(Settled, self._answer(self.looks))
 
     def _answer(self, answers: Any) -> Any:
@@ -100,7 +107,8 @@ class Script:
 
     async def write(self, ending: Ending, fetch_next: Callable[[], bool] = lambda: True) -> tuple[Ending, Fetched]:
         backend = cast(FleetBackend, self)
-        finish = Finish(backend, JOB, ending, lambda error, where, job_id: self.errors.append(error), self.up)
+        at_once = Reconnect(0.0, 0.0)
+        finish = Finish(backend, JOB, ending, lambda error, where, job_id: self.errors.append(error), self.up, at_once)
         written = await finish.write(fetch_next)
         assert next(self.sent, None) is None and next(self.looks, None) is None, "not all that was scripted happened"
         return written
@@ -124,6 +132,14 @@ async def test_ending_whose_reply_was_lost_is_not_sent_again_when_it_was_applied
     script = play([AWAY], [APPLIED_WITH_NEXT])
     assert await script.write(DONE) == (DONE, Fetched(NEXT))
     assert (script.errors, script.ups) == ([AWAY], 1)
+    assert script.buried == [AWAY]
+
+
+async def test_ending_that_was_never_sent_is_sent_again_without_a_look(play: Play) -> None:
+    unsent = NotSentError("Connection refused")
+    script = play([unsent, unsent, Fetched(NEXT)], [])
+    assert await script.write(DONE) == (DONE, Fetched(NEXT))
+    assert (script.errors, script.buried) == ([unsent, unsent], [])
 
 
 async def test_ending_that_did_not_arrive_is_sent_again(play: Play) -> None:
@@ -171,7 +187,7 @@ async def test_ending_that_the_scripts_will_never_take_becomes_a_failure_that_sa
     play: Play, ending: Ending
 ) -> None:
     for sent, looks, why in (
-        ([PENDING_CHILDREN, Fetched()], [], "job 7: the script answered -4"),
+        ([PENDING_CHILDREN, Fetched()], [], "job 7: it has children that are not done"),
         ([BROKEN, Fetched()], [NOT_APPLIED], str(BROKEN)),
         ([OverflowError("too large"), Fetched()], [NOT_APPLIED], "too large"),
     ):
@@ -183,7 +199,7 @@ async def test_ending_that_the_scripts_will_never_take_becomes_a_failure_that_sa
 async def test_failure_that_the_scripts_will_never_take_is_let_go(play: Play) -> None:
     nothing = Fetched()  # what the backend answers to a Lost, for which it does nothing
     ending, _ = await play([PENDING_CHILDREN, nothing], []).write(FAILED)
-    assert ending == Lost(reason="its failure could not be written: job 7: the script answered -4")
+    assert ending == Lost(reason="its failure could not be written: job 7: it has children that are not done")
     ending, _ = await play([BROKEN, BROKEN, nothing], [NOT_APPLIED, NOT_APPLIED]).write(DONE)
     assert isinstance(ending, Lost)
 

@@ -86,3 +86,12 @@ async def test_progress_that_is_no_json_is_the_processors_error(value: Any) -> N
     with pytest.raises((TypeError, ValueError)):
         await hold(backend).progress(value)
     assert backend.told == []
+
+
+async def test_progress_is_told_once_redis_has_it() -> None:
+    told: list[Any] = []
+    job = Activation(queue="q", id="7", token="t")
+    for backend in (Backend(), Backend(RedisConnectionError("away"))):
+        held = Hold(job, cast(FleetBackend, backend), lambda *error: None, on_progress=told.append)
+        await held.progress(50)
+    assert told == [50]

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
+from workers.broker.endings import (
+    AwaitingChildren,
+    Completed,
+    Delayed,
+    Ending,
+    Failed,
+    HandedBack,
+    Lost,
+    RateLimited,
+    Requeued,
+    Retry,
+)
 from workers.broker.events import (
     JobCompleted,
     JobDelayed,
@@ -38,6 +49,9 @@ ABOUT: dict[str, Any] = {
             JobRetrying(**ABOUT, duration_s=1.5, reason="r", error="E", delay_s=0.25),
         ),
         (Delayed(delay_ms=500, reason="r"), JobDelayed(**ABOUT, duration_s=1.5, reason="r", delay_s=0.5)),
+        (RateLimited(delay_ms=500, reason="r"), JobDelayed(**ABOUT, duration_s=1.5, reason="r", delay_s=0.5)),
+        (Requeued(reason="r"), JobDelayed(**ABOUT, duration_s=1.5, reason="r", delay_s=0)),
+        (AwaitingChildren(reason="r"), JobDelayed(**ABOUT, duration_s=1.5, reason="r", delay_s=0)),
         (HandedBack(reason="r"), JobHandedBack(**ABOUT, duration_s=1.5, reason="r")),
         (Lost(reason="r"), JobLost(**ABOUT, duration_s=1.5, reason="r")),
     ],

@@ -93,7 +93,8 @@ queues:
     assert refusal(
         path, {"FLEET__LOG__FORMAT": "xml", "FLEET__NOPE": "1"}, overlays=[overlay], overrides=["http.port=99999"]
     ) == [
-        "fleet.yaml:1:9: redis.url: expected `embedded` or a redis://, rediss:// or unix:// URL, "
+        "fleet.yaml:1:9: redis.url: expected `embedded` or a redis://, rediss://, unix://, redis+sentinel:// or "
+        "redis+cluster:// URL, "
         "found 'http://me:***@x'",
         "fleet.yaml:2:7: log.levle: unknown key; did you mean 'level'?",
         "fleet.yaml:3:25: pools.communication.processes: expected an integer from 1 to 256, found true",

@@ -23,6 +23,7 @@ def test_secret_keys_are_known_by_their_names(key: str) -> None:
         (("queues", "token-refresh", "concurrency"), 5),
         (("pools", "key-rotation", "grace"), "30s"),
         (("redis", "prefix"), "bull"),
+        (("redis", "tls", "key_file"), "/run/secrets/redis.key"),
         (("queues", "q", "task", "options", "username"), "me"),
         (("queues", "q", "task", "options", "max_tokens"), 4000),
         (("queues", "q", "task", "options", "password"), None),
@@ -30,6 +31,11 @@ def test_secret_keys_are_known_by_their_names(key: str) -> None:
 )
 def test_names_of_queues_and_limits_are_no_secrets(path: tuple[str, ...], value: Any) -> None:
     assert not is_secret(path, value)
+
+
+@pytest.mark.parametrize("path", [("redis", "sentinel", "password"), ("secrets", "key_file")])
+def test_secret_is_known_by_any_name_on_its_path(path: tuple[str, ...]) -> None:
+    assert is_secret(path)
 
 
 def test_numeric_password_is_a_secret() -> None:

@@ -17,8 +17,10 @@ from workers.broker.events import (
     JobFailed,
     JobHandedBack,
     JobLost,
+    JobProgress,
     JobRetrying,
     JobStalled,
+    QueueDrained,
     WorkerError,
     WorkerState,
 )
@@ -87,6 +89,8 @@ def test_slots_are_busy_from_start_to_whatever_ending() -> None:
         job(JobLost, duration_s=1, reason=""),
     ):
         state.apply(job(JobActive, wait_s=0))
+        assert state.apply(job(JobProgress, value=50)) is None
+        assert state.apply(QueueDrained(queue="email-send")) is None
         assert (state.rows["email-send"].busy, state.rows["email-send"].slots) == (1, 5)
         state.apply(ending)
         assert state.rows["email-send"].busy == 0

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.conftest import wait_until
 from workers.broker.preflight import ServerRefusedError
+from workers.broker.reconnect import Reconnect
 from workers.runtime import process as module
 from workers.runtime.process import FleetProcess, State
 
@@ -68,6 +69,9 @@ class World:
     async def examine(self) -> None:
         self.examinations += 1
 
+    def connections(self) -> int:
+        return 3
+
     async def close(self) -> None:
         self.log.append("redis closed")
 
@@ -101,7 +105,13 @@ class World:
 
     def process(self) -> FleetProcess:
         return FleetProcess(
-            name="p", examine=self.examine, queues=self.queues, close=self.close, redis="redis://here:1"
+            name="p",
+            examine=self.examine,
+            queues=self.queues,
+            close=self.close,
+            redis="redis://here:1",
+            reconnect=Reconnect(0.001, 0.004),
+            connections=self.connections,
         )
 
 
@@ -136,7 +146,7 @@ async def test_process_serves_its_queues_and_closes_them_in_reverse(world: World
     await wait_until(lambda: process.ready)
     assert process.started
     assert process.health() == State("p", True, "serving a, b")
-    assert process.states()[0] == State("redis", True, "redis://here:1")
+    assert process.states()[0] == State("redis", True, "redis://here:1, 3 connections")
     waiting = asyncio.create_task(process.wait())
     await stop(process)
     await waiting
@@ -183,11 +193,7 @@ async def test_stop_right_after_start_opens_nothing_and_closes_redis(world: Worl
 # ----------------------------------------------------------------- before serving
 
 
-async def test_redis_that_comes_later_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "backoff_s", lambda failures: 0.001 * failures)
-
+async def test_redis_that_comes_later_is_waited_for(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async def examine() -> None:
         world.examinations += 1
         if world.examinations < 4:

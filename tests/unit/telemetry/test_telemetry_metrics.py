@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from workers.broker.emitter import Emitter
 from workers.broker.events import (
     ConnectionChanged,
-    Emitter,
     Event,
     JobActive,
     JobCompleted,

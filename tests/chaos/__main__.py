@@ -1,0 +1,65 @@
+"""Torment a few fleets for some minutes and account for every job: `make chaos`, or `python -m tests.chaos`.
+
+Writes tests/chaos/results/chaos.md. Exit code 1 when a job was lost, completed twice, or ended in a wrong state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.report import page
+from tests.chaos.run import ChaosRun, Plan
+
+RESULTS = Path(__file__).parent / "results" / "chaos.md"
+
+
+def plan_of(arguments: list[str]) -> tuple[Plan, Path]:
+    """The plan that the command line asks for, and where the report goes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="decides the faults; random")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long the faults go on; 5")
+    parser.add_argument("--fleets", type=int, default=2, help="supervisors, each behind its own proxy; 2")
+    parser.add_argument("--processes", type=int, default=2, help="processes of each fleet; 2")
+    parser.add_argument("--rate", type=float, default=20.0, help="jobs a second; 20")
+    parser.add_argument("--report", type=Path, default=RESULTS, help=f"where the report goes; {RESULTS.name}")
+    given = parser.parse_args(arguments)
+    if min(given.minutes, given.fleets, given.processes, given.rate) <= 0:
+        parser.error("minutes, fleets, processes and rate must be more than 0")
+    plan = Plan(
+        seed=given.seed,
+        seconds=given.minutes * 60,
+        fleets=given.fleets,
+        processes=given.processes,
+        rate=given.rate,
+    )
+    return plan, given.report
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    plan, report = plan_of(sys.argv[1:])
+    folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-"))
+    _say(f"seed {plan.seed}, {plan.seconds / 60:g} minutes; ledger and server log in {folder}")
+    outcome = asyncio.run(ChaosRun(plan, folder, _say).run())
+    text = page(outcome)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(text)
+    _say(text)
+    if outcome.wrong:
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""One fleet of several processes behind a proxy of its own, which is killed, stopped, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from tests.acceptance.fleet_command import FleetCommand, environment
+from tests.faults import FaultProxy
+
+LOCK_S = 3.0
+#: Short timers, so that minutes show what takes hours; as many stalls as may come, since the faults are not the jobs'.
+SETTINGS = (
+    "redis.connect_timeout=1s",
+    "redis.command_timeout=2s",
+    "tracing.enabled=false",
+    "log.format=json",
+    "pools.communication.grace=4s",
+    f"queues.email-send.lock={LOCK_S:g}s",
+    "queues.email-send.stalls=1000",
+    "queues.email-send.keep.completed=forever",
+    "queues.email-send.keep.failed=forever",
+    "queues.email-send.task.timeout=10s",
+    "queues.email-send.task.retry.attempts=50",
+    "queues.email-send.task.retry.backoff=200ms",
+    "queues.email-send.task.options.timeout=5s",
+)
+
+
+class ChaosFleet:
+    """`fleet run`, its proxy, and all the processes that it ever had."""
+
+    def __init__(self, name: str, port: int, env: Mapping[str, str], folder: Path, processes: int) -> None:
+        self.name = name
+        self.proxy = FaultProxy(port)
+        self.exit_codes: Counter[int] = Counter()
+        """Of the supervisors that were asked to drain."""
+        self.commands: list[FleetCommand] = []
+        self._env = env
+        self._folder = folder
+        self._processes = processes
+
+    async def start(self) -> None:
+        """Start a supervisor; returns before it works."""
+        if not self.proxy.port:
+            await self.proxy.start()
+        settings = (*SETTINGS, f"pools.communication.processes={self._processes}")
+        arguments = [part for setting in settings for part in ("--set", setting)]
+        command = [sys.executable, "-m", "workers", "run", "--queues", "email-send", *arguments]
+        env = environment({**self._env, "REDIS_URL": self.proxy.url}, self._folder / "compiled")
+        self.commands.append(await asyncio.to_thread(FleetCommand, command, env=env, cwd=self._folder))
+
+    @property
+    def command(self) -> FleetCommand:
+        """The supervisor that runs, or ran last."""
+        return self.commands[-1]
+
+    def children(self) -> list[psutil.Process]:
+        """Its pool processes now."""
+        return self.command.pool_processes()
+
+    async def terminate(self, hurried: bool = False) -> None:
+        """SIGTERM, a second one if hurried, and wait for the end."""
+        self.command.send(signal.SIGTERM)
+        if hurried:
+            await asyncio.sleep(0.2)
+            if not self.command.has_ended:
+                self.command.send(signal.SIGTERM)
+        self.exit_codes[await self.command.exit_code(timeout_s=30.0)] += 1
+
+    async def close(self) -> None:
+        """End every process and the proxy."""
+        for command in self.commands:
+            await asyncio.to_thread(command.kill)
+        await self.proxy.stop()
+
+    def completions(self) -> Counter[str]:
+        """Job id → how often its completion was told, by all processes so far."""
+        records = (record for command in self.commands for record in command.records())
+        return Counter(record["job_id"] for record in records if record["event"] == "job completed")

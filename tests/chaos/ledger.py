@@ -1,0 +1,82 @@
+"""What happened, written down outside Redis: jobs that were added, mails that were delivered.
+
+Kept in memory and, line by line, in a file that outlives the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+
+@dataclass
+class Entry:
+    """One job."""
+
+    delay_s: float
+    bounces: bool
+    """The mail server refuses its recipient for good."""
+    sent_at: float
+    """When the producer was told to add it, seconds since the epoch."""
+    added_at: float | None = None
+    """When the producer said that Redis has it."""
+    deliveries: list[float] = field(default_factory=list)
+    """When the mail server accepted its mail."""
+    message_ids: set[str] = field(default_factory=set)
+
+    @property
+    def late_s(self) -> float | None:
+        """From being due to the first delivery; None without one."""
+        if not self.deliveries or self.added_at is None:
+            return None
+        return max(0.0, self.deliveries[0] - self.added_at - self.delay_s)
+
+
+class Ledger:
+    """The entries by job id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, Entry] = {}
+        self.unknown: list[str] = []
+        """Recipients of mails that no job was added for."""
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def added(self) -> list[str]:
+        """Ids of the jobs that Redis has taken."""
+        return [job for job, entry in self.entries.items() if entry.added_at is not None]
+
+    def sent(self, job: str, *, delay_s: float, bounces: bool) -> None:
+        """The producer was told to add a job."""
+        self.entries[job] = Entry(delay_s, bounces, time.time())
+        self._write("sent", job=job, delay_s=delay_s)
+
+    def acknowledged(self, job: str) -> None:
+        """The producer has added it."""
+        entry = self.entries[job]
+        entry.added_at = entry.added_at or time.time()
+        self._write("added", job=job)
+
+    def delivered(self, job: str, message_id: str) -> None:
+        """The mail server has accepted its mail."""
+        self._write("delivered", job=job, message_id=message_id)
+        entry = self.entries.get(job)
+        if entry is None:
+            self.unknown.append(job)
+            return
+        entry.deliveries.append(time.time())
+        entry.message_ids.add(message_id)
+
+    def _write(self, what: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"at": round(time.time(), 3), "what": what, **fields}) + "\n")
+        self._file.flush()

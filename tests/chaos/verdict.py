@@ -1,0 +1,86 @@
+"""What a run came to: every job that was added, held against the mail server, Redis and the fleets' own words."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.chaos.ledger import Ledger
+from tests.queue_view import QueueView
+
+
+@dataclass
+class Verdict:
+    """The counts, and what must not be."""
+
+    added: int = 0
+    delivered: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """Reason → jobs."""
+    extra: int = 0
+    """Deliveries beyond each job's first; each belongs to a start of the job that was interrupted."""
+    restarted: int = 0
+    """Jobs that were started more than once."""
+    stalled: int = 0
+    """Times that a job was put back because its lock had expired."""
+    untold: int = 0
+    """Completed jobs that no process told of: it was killed in between."""
+    late_s: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Every job lost, completed twice or in a wrong state; empty, or the run has failed."""
+
+    def late(self, share: float) -> float:
+        """The lateness that this share of the deliveries keeps, seconds."""
+        if len(self.late_s) < 2:
+            return self.late_s[0] if self.late_s else 0.0
+        return statistics.quantiles(self.late_s, n=1000, method="inclusive")[min(998, round(share * 1000) - 1)]
+
+
+def judge(
+    ledger: Ledger,
+    view: QueueView,
+    reasons: Mapping[str, str],
+    events: Mapping[str, Mapping[str, int]],
+    told: Mapping[str, int],
+) -> Verdict:
+    """Pure.
+
+    Args:
+        reasons: job id → `failedReason`.
+        events: job id → event of BullMQ's stream → times.
+        told: job id → how often a fleet has logged its completion.
+    """
+    added = ledger.added
+    verdict = Verdict(added=len(added), wrong=view.problems(added))
+    verdict.wrong += [f"a mail to {job}, which was never added" for job in ledger.unknown]
+    for job in added:
+        entry, happened = ledger.entries[job], events.get(job, {})
+        (state,) = view.places.get(job, [])[:1] or ("nowhere",)
+        starts = happened.get("active", 0)
+        deliveries = len(entry.deliveries)
+        verdict.delivered += bool(deliveries)
+        verdict.extra += max(0, deliveries - 1)
+        verdict.restarted += starts > 1
+        verdict.stalled += happened.get("stalled", 0)
+        verdict.untold += state == "completed" and not told.get(job)
+        if entry.late_s is not None:
+            verdict.late_s.append(entry.late_s)
+        if state == "failed":
+            verdict.failed[reasons.get(job, "")] += 1
+        verdict.wrong += [
+            f"{job}: {said}"
+            for said, is_so in {
+                "completed, but its mail was never delivered": state == "completed" and not deliveries,
+                "failed although its mail can be delivered: " + reasons.get(job, ""): state == "failed"
+                and not entry.bounces,
+                "failed without a reason": state == "failed" and not reasons.get(job),
+                f"completed {happened.get('completed', 0)} times": happened.get("completed", 0) > 1,
+                f"told of as completed {told.get(job, 0)} times": told.get(job, 0) > 1,
+                f"started {starts} times and delivered {deliveries} times": deliveries > starts,
+                "delivered under several Message-IDs": len(entry.message_ids) > 1,
+            }.items()
+            if is_so
+        ]
+    return verdict
