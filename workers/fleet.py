@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict
 
 from config.errors import ConfigError, ConfigIssue
 from config.loader import LoadedConfig
-from config.schema import FleetConfig, QueueConfig, RedisConfig, RetryConfig
+from config.redis_section import RedisConfig
+from config.schema import FleetConfig, QueueConfig, RetryConfig
 from workers import queues as modules
 from workers.broker import compat
 from workers.broker.backend import MAX_REASON
@@ -104,10 +105,15 @@ def _module(queue: str) -> QueueModule[Any, Any]:
 
 
 def queue_process(
-    config: FleetConfig, selection: Selection, *, name: str, emit: Emitter, shared: Path | None = None
+    config: FleetConfig,
+    selection: Selection,
+    endpoint: Endpoint,
+    *,
+    name: str,
+    emit: Emitter,
+    shared: Path | None = None,
 ) -> FleetProcess:
     """The queues of one process, without a server of its own. In `shared` its supervisor reads along."""
-    endpoint = _endpoint(config)
     client = endpoint.commands()
     slots = sum(entry.concurrency for entry in selection.served.values())
     renewer = Renewer(
@@ -247,7 +253,7 @@ class Telemetry:
         await asyncio.to_thread(self.traces.shutdown, 3.0)
 
 
-def _telemetry(config: FleetConfig, listeners: Sequence[Listener] = ()) -> Telemetry:
+def _telemetry(config: FleetConfig, endpoint: Endpoint, listeners: Sequence[Listener] = ()) -> Telemetry:
     logs.configure(config.log)
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -259,6 +265,7 @@ def _telemetry(config: FleetConfig, listeners: Sequence[Listener] = ()) -> Telem
     def measured(lag_s: float) -> None:
         metrics.loop_lag(lag_s)
         metrics.listener_failures(emit.failures)
+        metrics.redis_connections(endpoint.open_connections)
 
     return Telemetry(emit, registry, LoopLag(measured), tracing.configure(config.tracing))
 
@@ -280,9 +287,10 @@ def build_process(
         SelectionError: see `select`.
     """
     chosen = select(config, pools, queues)
-    telemetry = _telemetry(config, listeners)
+    endpoint = _endpoint(config)
+    telemetry = _telemetry(config, endpoint, listeners)
     return FleetService(
-        queue_process(config, chosen, name=name, emit=telemetry.emit),
+        queue_process(config, chosen, endpoint, name=name, emit=telemetry.emit),
         telemetry.loop,
         host=config.http.host,
         port=config.http.port,
@@ -368,9 +376,10 @@ def _child(
 async def serve_pool(brief: PoolBrief) -> AsyncIterator[FleetProcess]:
     """One child of a supervisor: the process, not started yet, and its telemetry around it."""
     chosen = select(brief.config, None, brief.queues)
-    telemetry = _telemetry(brief.config)
+    endpoint = _endpoint(brief.config)
+    telemetry = _telemetry(brief.config, endpoint)
     await telemetry.loop.start()
     try:
-        yield queue_process(brief.config, chosen, name=brief.name, emit=telemetry.emit, shared=brief.shared)
+        yield queue_process(brief.config, chosen, endpoint, name=brief.name, emit=telemetry.emit, shared=brief.shared)
     finally:
         await telemetry.close()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.mischief import NAMES
 from tests.chaos.report import page
 from tests.chaos.run import ChaosRun, Plan
 
@@ -27,16 +28,21 @@ def plan_of(arguments: list[str]) -> tuple[Plan, Path]:
     parser.add_argument("--fleets", type=int, default=2, help="supervisors, each behind its own proxy; 2")
     parser.add_argument("--processes", type=int, default=2, help="processes of each fleet; 2")
     parser.add_argument("--rate", type=float, default=20.0, help="jobs a second; 20")
+    parser.add_argument("--only", default="", help=f"some of these faults alone: {', '.join(NAMES)}")
     parser.add_argument("--report", type=Path, default=RESULTS, help=f"where the report goes; {RESULTS.name}")
     given = parser.parse_args(arguments)
     if min(given.minutes, given.fleets, given.processes, given.rate) <= 0:
         parser.error("minutes, fleets, processes and rate must be more than 0")
+    only = tuple(name.strip() for name in given.only.split(",") if name.strip())
+    if unknown := set(only) - set(NAMES):
+        parser.error(f"--only: no such fault: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     plan = Plan(
         seed=given.seed,
         seconds=given.minutes * 60,
         fleets=given.fleets,
         processes=given.processes,
         rate=given.rate,
+        only=only,
     )
     return plan, given.report
 

@@ -6,8 +6,9 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
+from typing import ClassVar
 
 import psutil
 
@@ -32,33 +33,37 @@ async def _over(stop: asyncio.Event, after_s: float) -> bool:
 class FleetMischief:
     """Torments one fleet. Each method is one fault, from its beginning to its end."""
 
-    def __init__(self, fleet: ChaosFleet, seed: int) -> None:
+    #: How often each comes, beside the others.
+    WEIGHTS: ClassVar[dict[str, int]] = {
+        "kill process": 3,
+        "kill supervisor": 1,
+        "stop process": 2,
+        "stop everything": 2,
+        "replace": 2,
+        "replace in a hurry": 1,
+        "reset": 2,
+        "break exchange": 6,
+        "cut": 2,
+        "black hole": 2,
+        "freeze": 2,
+        "half open": 2,
+        "refuse": 2,
+        "slow down": 2,
+    }
+
+    def __init__(self, fleet: ChaosFleet, seed: int, only: Collection[str]) -> None:
         self.counts: Counter[str] = Counter()
         self._fleet = fleet
         self._draw = random.Random(f"{seed}:{fleet.name}")
-        self._faults: dict[Callable[[], Awaitable[None]], int] = {
-            self.kill_process: 3,
-            self.kill_supervisor: 1,
-            self.stop_process: 2,
-            self.stop_everything: 2,
-            self.replace: 2,
-            self.replace_in_a_hurry: 1,
-            self.reset: 2,
-            self.break_exchange: 6,
-            self.cut: 2,
-            self.black_hole: 2,
-            self.freeze: 2,
-            self.half_open: 2,
-            self.refuse: 2,
-            self.slow_down: 2,
-        }
+        self._weights = {name: weight for name, weight in self.WEIGHTS.items() if not only or name in only}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Torment until `stop`, then let the fault that is under way come to its end."""
-        while not await _over(stop, self._draw.uniform(*PAUSE_S)):
-            (fault,) = self._draw.choices(list(self._faults), weights=list(self._faults.values()))
-            self.counts[fault.__name__.replace("_", " ")] += 1
-            await fault()
+        while self._weights and not await _over(stop, self._draw.uniform(*PAUSE_S)):
+            (name,) = self._draw.choices(list(self._weights), weights=list(self._weights.values()))
+            self.counts[name] += 1
+            await getattr(self, name.replace(" ", "_"))()
+        await stop.wait()
 
     # -------------------------------------------------------------- processes
 
@@ -162,17 +167,21 @@ class FleetMischief:
 class ServerMischief:
     """Restarts Redis, by SIGTERM or SIGKILL; with `appendfsync always` it loses nothing that it has answered to."""
 
-    def __init__(self, server: Server, seed: int) -> None:
+    NAMES: ClassVar[tuple[str, ...]] = ("restart Redis", "kill Redis")
+
+    def __init__(self, server: Server, seed: int, only: Collection[str]) -> None:
         self.counts: Counter[str] = Counter()
         self._server = server
         self._draw = random.Random(f"{seed}:redis")
+        self._names = [name for name in self.NAMES if not only or name in only]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Torment until `stop`; the server is up then."""
-        while not await _over(stop, self._draw.uniform(*SERVER_PAUSE_S)):
-            kills, away_s = self._draw.random() < 0.5, self._draw.uniform(0.0, LOCK_S * 1.5)
-            self.counts["kill Redis" if kills else "restart Redis"] += 1
-            await self._restart(kills, away_s)
+        while self._names and not await _over(stop, self._draw.uniform(*SERVER_PAUSE_S)):
+            name, away_s = self._draw.choice(self._names), self._draw.uniform(0.0, LOCK_S * 1.5)
+            self.counts[name] += 1
+            await self._restart(name == "kill Redis", away_s)
+        await stop.wait()
 
     async def _restart(self, kills: bool, away_s: float) -> None:
         if kills and self._server.process is not None:
@@ -180,3 +189,7 @@ class ServerMischief:
         await asyncio.to_thread(self._server.stop)
         await asyncio.sleep(away_s)
         await asyncio.to_thread(self._server.start)
+
+
+#: Every fault by name.
+NAMES = (*FleetMischief.WEIGHTS, *ServerMischief.NAMES)

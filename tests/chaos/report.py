@@ -13,6 +13,7 @@ SHOWN = 30
 def page(outcome: Outcome) -> str:
     """What was done, what came of it, and what is wrong."""
     verdict, plan = outcome.verdict, outcome.plan
+    only = f" --only '{','.join(plan.only)}'" if plan.only else ""
     rows = {
         "jobs added": verdict.added,
         "delivered": verdict.delivered,

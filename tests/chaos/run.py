@@ -43,6 +43,7 @@ class Plan:
         fleets: supervisors, each behind a proxy of its own.
         processes: of each fleet.
         rate: jobs a second.
+        only: faults by name; empty for all of them.
         rest_s: how long the jobs may need to come to rest afterwards.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     fleets: int = 2
     processes: int = 2
     rate: float = 20.0
+    only: tuple[str, ...] = ()
     rest_s: float = REST_S
 
 
@@ -126,8 +128,8 @@ class ChaosRun:
         """Faults and jobs at once, for the planned time; then no more of either."""
         stop_faults, stop_jobs = asyncio.Event(), asyncio.Event()
         torments: list[FleetMischief | ServerMischief] = [
-            *(FleetMischief(fleet, self.plan.seed) for fleet in self._fleets),
-            ServerMischief(self._server, self.plan.seed),
+            *(FleetMischief(fleet, self.plan.seed, self.plan.only) for fleet in self._fleets),
+            ServerMischief(self._server, self.plan.seed, self.plan.only),
         ]
         tasks = [asyncio.create_task(torment.run(stop_faults)) for torment in torments]
         producing = asyncio.create_task(self._producer.run(stop_jobs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field
 
 from tests.chaos.ledger import Ledger
 from tests.queue_view import QueueView
+
+#: Addresses and ports.
+_VARYING = re.compile(r"[\w-]+@[\w.]+|(?<=:)\d{4,5}\b")
 
 
 @dataclass
@@ -18,7 +22,7 @@ class Verdict:
     added: int = 0
     delivered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    """Reason → jobs."""
+    """Reason, without what differs from job to job → jobs."""
     extra: int = 0
     """Deliveries beyond each job's first; each belongs to a start of the job that was interrupted."""
     restarted: int = 0
@@ -68,7 +72,7 @@ def judge(
         if entry.late_s is not None:
             verdict.late_s.append(entry.late_s)
         if state == "failed":
-            verdict.failed[reasons.get(job, "")] += 1
+            verdict.failed[_VARYING.sub("…", reasons.get(job, ""))] += 1
         verdict.wrong += [
             f"{job}: {said}"
             for said, is_so in {

@@ -17,7 +17,12 @@ _LOST_CODES = {
 }
 
 #: Answers of a server that can't write now; inside a script they come with the script's name, as its own errors do.
-_PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+_PASSING = (
+    *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"),
+    "Script attempted to access a non local key",  # a cluster is moving the queue's slot key by key
+    "ACL failure in script",  # what NOPERM is outside of scripts, in Valkey's words
+    "The user executing the script can't",  # and in those of Redis 7.0
+)
 #: What other answers say when the same request would get them again: a broken script, a wrong key, a value too large.
 _LASTING = ("user_script", "WRONGTYPE", "Protocol error")
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -92,6 +93,7 @@ class Renewer:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends: Callable[[], object] | None = None
 
     def start(self) -> None:
         """Start the thread; again: nothing."""
@@ -104,6 +106,9 @@ class Renewer:
         """End the thread, after all jobs are released; bounded to a second."""
         self._stop.set()
         if self._thread is not None:
+            if self._ends is not None:
+                with suppress(RuntimeError):  # the thread's loop has closed
+                    self._ends()
             await asyncio.to_thread(self._thread.join, 1.0)
 
     def hold(self, lease: Lease, on_lost: Callable[[], None]) -> int:
@@ -142,6 +147,8 @@ class Renewer:
 
     async def _renew_forever(self) -> None:
         client = self._connect()
+        ended = asyncio.Event()
+        self._ends = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
         renewing: asyncio.Task[None] | None = None
         try:
             while not self._stop.is_set():
@@ -149,7 +156,9 @@ class Renewer:
                     self._table.beat()
                 if renewing is None or renewing.done():  # a slow server must not silence the beat
                     renewing = asyncio.create_task(self._renew_due(client))
-                await asyncio.sleep(self._tick_s())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._tick_s()):
+                        await ended.wait()
         finally:
             if renewing is not None and not renewing.done():
                 renewing.cancel()

@@ -81,6 +81,7 @@ class Metrics:
         self._redis_up = gauge("bullmq_redis_up", "1 while every process is connected to Redis.", "livemin")
         self._failures = counter("fleet_listener_failures_total", "Exceptions of event listeners.", ())
         self._lag = gauge("fleet_event_loop_lag_seconds", "Worst lag of the event loop lately.", "livemax", ())
+        self._connections = gauge("fleet_redis_connections", "Open connections to Redis.", "livesum", ())
 
         self._running: dict[str, int] = defaultdict(int)
         self._known: dict[str, set[str]] = defaultdict(set)
@@ -112,6 +113,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """Set the worst lag of the event loop within the last seconds (`loop_lag.py`)."""
         self._lag.set(seconds)
+
+    def redis_connections(self, number: int) -> None:
+        """Set how many connections to Redis are open in this process."""
+        self._connections.set(number)
 
     def _started(self, queue: str, event: JobActive) -> None:
         task_type = self._bounded("task_type", event.task_type)

@@ -139,7 +139,8 @@ async def test_lock_is_not_renewed_past_the_bound(
     async def gone() -> bool:
         return int(await redis.exists(lock)) == 0
 
-    await wait_until(gone, timeout_s=5)
+    expired: bool = await wait_until(gone, timeout_s=5)
+    assert expired
 
 
 async def test_lost_lock_is_told_and_nothing_is_written(
@@ -211,7 +212,7 @@ async def test_job_of_a_killed_process_waits_again_at_once(
         process.wait()
         takeover.died(process.pid)
         rival = await make_worker(lock_ms=60_000, stalled_interval_ms=60_000)
-        await wait_until(lambda: rival.of(JobCompleted) or rival.of(JobFailed))
+        await wait_until(lambda: len(rival.of(JobCompleted)) + len(rival.of(JobFailed)))
     stored = await redis.hgetall(f"{prefix}:q:{job.id}")
     assert stored["stc"] == "1", "a death counts as a stall"
     if stalls:

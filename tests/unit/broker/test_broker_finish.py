@@ -57,6 +57,12 @@ APPLIED_WITH_NEXT = Settled(applied=True, ours=False, next_job=NEXT)
         (NoPermissionError("this user has no permissions"), True),
         (ResponseError("NOREPLICAS Not enough good replicas to write. script: on @user_script:5."), True),
         (ResponseError("MISCONF Redis is configured to save RDB snapshots script: on @user_script:5."), True),
+        (
+            ResponseError("Script attempted to access a non local key in a cluster node script: on @user_script:5."),
+            True,
+        ),
+        (ResponseError("ACL failure in script: User u has no permissions to run x script: on @user_script:1."), True),
+        (ResponseError("The user executing the script can't run this command script: 3, on @user_script:1."), True),
         (ResponseError("something new"), True),
         (BROKEN, False),
         (ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), False),

@@ -142,6 +142,13 @@ def test_the_lag_of_the_loop_is_a_gauge() -> None:
     assert measured.value("fleet_event_loop_lag_seconds") == 0.25
 
 
+def test_connections_to_redis_are_a_gauge() -> None:
+    measured = Measured()
+    for number in (7, 3):
+        measured.metrics.redis_connections(number)
+    assert measured.value("fleet_redis_connections") == 3
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(["start", *OUTCOMES]), max_size=40))
 def test_running_jobs_are_starts_minus_ends_and_never_below_zero(steps: list[str]) -> None:
