@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: setup install run check fmt test conform bench hazards lock clean help
+.PHONY: setup install run check fmt test full conform bench hazards lock clean help
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -67,6 +67,10 @@ test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to
 	$(call RING,interop) tests/interop           || status=1; \
 	$(call RING,acceptance) tests/acceptance     || status=1; \
 	exit $$status
+
+full: $(VENV)/dev.stamp ## Deliver a thousand mails of a Node producer through a server that refuses 5 %, count them
+	@sh .ci/npm-ci $(TEST_NODE)
+	@$(BIN)/python -m tests.acceptance.thousand_mails $(ARGS)
 
 conform: $(VENV)/dev.stamp ## Try BullMQ's features on each server, write tests/conform/results/conformance.md
 	@sh .ci/npm-ci $(TEST_NODE)

@@ -367,7 +367,6 @@ def _child(
         name=name,
         argv=(*command, "{beat_fd}"),
         stdin=brief.model_dump_json().encode() + b"\n",
-        grace_s=config.pools[pool].grace,
         env={"PROMETHEUS_MULTIPROC_DIR": str(shared)},
     )
 

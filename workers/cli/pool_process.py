@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from workers.cli.last_exit import run_to_exit
 from workers.cli.shutdown import serve
 from workers.fleet import PoolBrief, serve_pool
 from workers.runtime import beat
@@ -34,7 +35,7 @@ def command() -> tuple[str, ...]:
 def main() -> int:
     """Serve the queues that standard input names until it closes or a signal comes; returns the exit code."""
     brief = PoolBrief.model_validate_json(sys.stdin.buffer.readline())
-    return asyncio.run(_serve(brief, beat_fd=int(sys.argv[1])))
+    return run_to_exit(_serve(brief, beat_fd=int(sys.argv[1])))
 
 
 async def _serve(brief: PoolBrief, beat_fd: int) -> int:

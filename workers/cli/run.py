@@ -12,6 +12,7 @@ import typer
 from config.errors import ConfigError
 from config.loader import LoadedConfig, load
 from config.schema import FleetConfig
+from workers.cli.last_exit import run_to_exit
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.pool_process import command
 from workers.cli.shutdown import EXIT_FAILED, serve
@@ -50,7 +51,7 @@ def run(
         if issues := check_options(loaded):
             raise ConfigError(issues)
         names = [name.strip() for name in queues.split(",") if name.strip()] if queues is not None else None
-        code = asyncio.run(_run(loaded, pool or None, names, single_process))
+        code = run_to_exit(_run(loaded, pool or None, names, single_process))
     except (ConfigError, SelectionError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_USAGE) from None

@@ -43,13 +43,11 @@ class ChildSpec:
         name: pool and number, `communication-0`.
         argv: the command; `{beat_fd}` in it becomes the number of the beat pipe's descriptor.
         stdin: what it reads first; its standard input then stays open as a sign of life.
-        grace_s: what it is given to drain.
     """
 
     name: str
     argv: tuple[str, ...]
     stdin: bytes
-    grace_s: float
     env: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -37,7 +37,7 @@ NEVER = 3600.0
 
 def spec(code: str, name: str = "p-0", **fields: Any) -> ChildSpec:
     argv = (sys.executable, "-I", "-S", "-c", PRELUDE + textwrap.dedent(code), "{beat_fd}")
-    return ChildSpec(**{"name": name, "argv": argv, "stdin": b"brief\n", "grace_s": 1.0, **fields})
+    return ChildSpec(**{"name": name, "argv": argv, "stdin": b"brief\n", **fields})
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ async def test_refusal_of_a_process_is_final(supervise: Supervise) -> None:
 async def test_program_that_does_not_exist_is_final_and_named(supervise: Supervise, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     for path, words in ((tmp_path / "absent", "No such file"), (tmp_path / "text", "Permission denied")):
-        supervisor = await supervise(ChildSpec(name="p-0", argv=(str(path),), stdin=b"", grace_s=1.0))
+        supervisor = await supervise(ChildSpec(name="p-0", argv=(str(path),), stdin=b""))
         with pytest.raises(RefusedToStartError, match=f"process p-0 can't be started: .*{words}"):
             await supervisor.wait()
 
@@ -336,7 +336,7 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
     parent.write_text(
         "import asyncio, sys\n"
         "from workers.runtime.supervisor import ChildSpec, Supervisor\n"
-        f"spec = ChildSpec(name='p', argv={spec(child).argv!r}, stdin=b'brief\\n', grace_s=1.0)\n"
+        f"spec = ChildSpec(name='p', argv={spec(child).argv!r}, stdin=b'brief\\n')\n"
         "async def main():\n"
         "    supervisor = Supervisor([spec])\n"
         "    await supervisor.start()\n"

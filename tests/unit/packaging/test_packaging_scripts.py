@@ -194,7 +194,7 @@ def test_plain_make_lists_every_command() -> None:
         pytest.skip("needs make")
     text = run(make, "--no-print-directory").stdout
     assert set(re.findall(r"^  make (\w+) +\S", text, flags=re.MULTILINE)) == {
-        "setup", "check", "fmt", "test", "run", "bench", "hazards", "help", "lock", "clean",
+        "setup", "check", "fmt", "test", "run", "full", "conform", "bench", "hazards", "help", "lock", "clean",
     }  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def test_one_process_tells_its_registry_with_every_metric_of_the_first_set() -> 
         "bullmq_redis_up",
         "fleet_listener_failures_total",
         "fleet_event_loop_lag_seconds",
+        "fleet_redis_connections",
     }
     assert b"_created" not in text
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
