@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: setup install run check fmt test full conform bench hazards lock clean help
+.PHONY: setup install run check fmt test full conform bench hazards chaos lock clean help
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -66,6 +66,7 @@ test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to
 	$(call RING,integration) tests/integration   || status=1; \
 	$(call RING,interop) tests/interop           || status=1; \
 	$(call RING,acceptance) tests/acceptance     || status=1; \
+	$(call RING,chaos) tests/chaos               || status=1; \
 	exit $$status
 
 full: $(VENV)/dev.stamp ## Deliver a thousand mails of a Node producer through a server that refuses 5 %, count them
@@ -94,6 +95,10 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks, or the one that is named after i
 
 hazards: $(VENV)/dev.stamp ## Show the hazards of the bullmq package's worker beside ours (ARGS="H4 H6": these)
 	@$(BIN)/python -m tests.hazards $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## Torment fleets for 5 minutes, account for every job (ARGS="--seed 7 --minutes 30")
+	@sh .ci/npm-ci $(TEST_NODE)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 # The locks agree, since each is constrained by the one that holds everything. Universal: one lock for every
 # platform and for Python 3.11 and newer. No index address gets into them.

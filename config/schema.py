@@ -21,6 +21,12 @@ def _lock(value: float) -> float:
     return value
 
 
+def _stall_check(value: float) -> float:
+    if value < 0.1:
+        raise unexpected("a duration of at least 100ms, since each look asks Redis", value)
+    return value
+
+
 class HttpConfig(Section):
     """The server of /livez, /readyz, /startupz and /metrics."""
 
@@ -197,6 +203,9 @@ class QueueConfig(Section):
     """How long a job stays ours without renewal; renewed at half of it. Defaults to 60s."""
     stalls: Annotated[int, Field(ge=0, le=1000), WHOLE] = 1
     """Times a job may stall (its worker died) before it fails. Defaults to 1."""
+    stall_check: Annotated[Seconds, AfterValidator(_stall_check)] | None = None
+    """How often jobs whose worker died are looked for, over all workers of the queue; one starts again after `lock` and
+    up to two looks. Defaults to 30s, or to half of `lock` where that is shorter."""
     starts: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
     """Times a job may be started, put-offs and stalls included, before it fails: a bound for jobs that put themselves
     off for ever. Defaults to no limit."""

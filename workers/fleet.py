@@ -65,9 +65,9 @@ __all__ = [
     "serve_pool",
 ]
 
-#: The longest time between two looks for jobs whose worker died, ms: BullMQ's 30 s. Not longer than half of `lock`
-#: either, since a short lock asks for such jobs to be found soon: they start again after the lock and two looks.
-STALLED_CHECK_MS = 30_000
+#: The time between two looks for jobs whose worker died where `stall_check` doesn't say, seconds: BullMQ's. Not longer
+#: than half of `lock` either, since a short lock asks for such jobs to be found soon.
+STALL_CHECK_S = 30.0
 
 
 class OpenError(Exception):
@@ -223,7 +223,7 @@ def _worker_settings(config: FleetConfig, entry: QueueConfig, name: str) -> Work
         name=name,
         slots=entry.concurrency,
         lock_ms=round(entry.lock * 1000),
-        stalled_interval_ms=min(STALLED_CHECK_MS, round(entry.lock * 500)),
+        stalled_interval_ms=round(1000 * (entry.stall_check or min(STALL_CHECK_S, entry.lock / 2))),
         max_stalls=entry.stalls,
         max_starts=entry.starts,
         limiter={"max": rate.count, "duration": round(rate.per_s * 1000)} if rate else None,

@@ -55,7 +55,7 @@ def _say(line: str) -> None:
 def main() -> int:
     plan, report = plan_of(sys.argv[1:])
     folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-"))
-    _say(f"seed {plan.seed}, {plan.seconds / 60:g} minutes; ledger and server log in {folder}")
+    _say(f"seed {plan.seed}, {plan.seconds / 60:g} minutes; ledger and logs in {folder}")
     outcome = asyncio.run(ChaosRun(plan, folder, _say).run())
     text = page(outcome)
     report.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from tests.acceptance.fleet_command import FleetCommand, environment
 from tests.faults import FaultProxy
 
 LOCK_S = 3.0
+#: How long a supervisor may need to end after SIGTERM, seconds: the grace of its pool, and a good deal more.
+END_S = 30.0
 #: Short timers, so that minutes show what takes hours; as many stalls as may come, since the faults are not the jobs'.
 SETTINGS = (
     "redis.connect_timeout=1s",
@@ -41,6 +43,8 @@ class ChaosFleet:
         self.proxy = FaultProxy(port)
         self.exit_codes: Counter[int] = Counter()
         """Of the supervisors that were asked to drain."""
+        self.problems: list[str] = []
+        """What no fault excuses."""
         self.commands: list[FleetCommand] = []
         self._env = env
         self._folder = folder
@@ -72,13 +76,18 @@ class ChaosFleet:
             await asyncio.sleep(0.2)
             if not self.command.has_ended:
                 self.command.send(signal.SIGTERM)
-        self.exit_codes[await self.command.exit_code(timeout_s=30.0)] += 1
+        try:
+            self.exit_codes[await self.command.exit_code(timeout_s=END_S)] += 1
+        except AssertionError:
+            self.problems.append(f"{self.name}: the supervisor had not ended {END_S:g} s after SIGTERM")
+            await asyncio.to_thread(self.command.kill)
 
     async def close(self) -> None:
-        """End every process and the proxy."""
+        """End every process and the proxy; what the processes said goes to a file."""
         for command in self.commands:
             await asyncio.to_thread(command.kill)
         await self.proxy.stop()
+        (self._folder / "fleet.log").write_text("".join(f"{line}\n" for each in self.commands for line in each.err))
 
     def completions(self) -> Counter[str]:
         """Job id → how often its completion was told, by all processes so far."""

@@ -25,6 +25,8 @@ class Entry:
     """When the producer said that Redis has it."""
     deliveries: list[float] = field(default_factory=list)
     """When the mail server accepted its mail."""
+    put_off: int = 0
+    """How often the mail server has answered `try again later`."""
     message_ids: set[str] = field(default_factory=set)
 
     @property
@@ -76,6 +78,12 @@ class Ledger:
             return
         entry.deliveries.append(time.time())
         entry.message_ids.add(message_id)
+
+    def put_off(self, job: str) -> None:
+        """The mail server wants the mail later."""
+        self._write("put off", job=job)
+        if job in self.entries:
+            self.entries[job].put_off += 1
 
     def _write(self, what: str, **fields: Any) -> None:
         self._file.write(json.dumps({"at": round(time.time(), 3), "what": what, **fields}) + "\n")

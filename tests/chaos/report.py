@@ -19,8 +19,8 @@ def page(outcome: Outcome) -> str:
         "delivered": verdict.delivered,
         "failed, with a reason": verdict.failed.total(),
         "**lost, completed twice or in a wrong state**": len(outcome.wrong),
-        "delivered more than once (its process was stopped in between)": verdict.extra,
-        "jobs started more than once": verdict.restarted,
+        "delivered once more, by a start after an interrupted one": verdict.extra,
+        "starts after one that was interrupted": verdict.restarted,
         "jobs put back by the stalled check": verdict.stalled,
         "completed, and the process killed before it could say so": verdict.untold,
         "late: p50": f"{verdict.late(0.5):.2f} s",
@@ -30,7 +30,7 @@ def page(outcome: Outcome) -> str:
     lines = [
         "# Chaos",
         "",
-        f'`make chaos ARGS="--seed {plan.seed} --minutes {plan.seconds / 60:g}"`: {plan.fleets} fleets of '
+        f'`make chaos ARGS="--seed {plan.seed} --minutes {plan.seconds / 60:g}{only}"`: {plan.fleets} fleets of '
         f"{plan.processes} processes on {outcome.server}, {plan.rate:g} jobs a second from a {outcome.producer} "
         f"producer; locks of 3 s, AOF with fsync always. {outcome.seconds / 60:.1f} minutes in all.",
         "",

@@ -195,7 +195,7 @@ class ChaosRun:
             info: Any = await client.info("server")
         told = sum((fleet.completions() for fleet in self._fleets), Counter())
         verdict = judge(self._ledger, view, reasons, self._watcher.counts, told)
-        wrong = [*verdict.wrong, *(problem for fleet in self._fleets for problem in fleet.proxy.problems)]
+        wrong = [*verdict.wrong, *(said for fleet in self._fleets for said in fleet.problems + fleet.proxy.problems)]
         wrong += [f"process {process.pid} outlived its fleet" for process in survivors]
         for process in survivors:
             with suppress(psutil.NoSuchProcess):

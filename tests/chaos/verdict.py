@@ -26,7 +26,7 @@ class Verdict:
     extra: int = 0
     """Deliveries beyond each job's first; each belongs to a start of the job that was interrupted."""
     restarted: int = 0
-    """Jobs that were started more than once."""
+    """Starts that neither the job nor a put-off of its mail called for: the one before was interrupted."""
     stalled: int = 0
     """Times that a job was put back because its lock had expired."""
     untold: int = 0
@@ -66,7 +66,7 @@ def judge(
         deliveries = len(entry.deliveries)
         verdict.delivered += bool(deliveries)
         verdict.extra += max(0, deliveries - 1)
-        verdict.restarted += starts > 1
+        verdict.restarted += max(0, starts - 1 - entry.put_off)
         verdict.stalled += happened.get("stalled", 0)
         verdict.untold += state == "completed" and not told.get(job)
         if entry.late_s is not None:

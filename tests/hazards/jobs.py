@@ -149,7 +149,7 @@ REPRODUCTIONS = {
         "A result that is no JSON fails its job", results_that_are_no_json, "test_worker.py, test_hazards_rows.py"
     ),
     "H13": Reproduction("Bad rows stay active, their reasons are lost", bad_rows, "test_hazards_rows.py"),
-    "H14": Reproduction("Listeners that raise", raising_listeners, "test_hazards_processor.py"),
+    "H14": Reproduction("Listeners that raise", raising_listeners, "test_hazards_listeners.py"),
     "H15": Reproduction("A burst of fetches shares one token", shared_token, "test_hazards_processor.py"),
     "H18": Reproduction("A processor that blocks the loop", blocked_loop, "test_hazards_processor.py"),
     "H19": Reproduction("Options that are shared", shared_options, "test_hazards_rows.py"),

@@ -18,7 +18,7 @@ async def success_made_failure(make: Make, lab: Lab) -> Seen:
         await lab.until(lambda: "j" in (*subject.completed, *subject.failed), 10)
         row = await lab.row("j")
         reason = row.get("failedReason")
-        said = f"failed: {reason}" if reason else f"completed with {row.get('returnvalue')}"
+        said = f"failed: {reason.rpartition(' : ')[2]}" if reason else f"completed with {row.get('returnvalue')}"
         return Seen(reason is not None, f"the connection broke before the result was sent: {said}")
 
 

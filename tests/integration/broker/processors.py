@@ -31,6 +31,10 @@ def runs(process: Process, *, timeout_s: float = NEVER, attempts: int = 1) -> Ex
     return Executor({"email-send": plan}, limits).execute
 
 
+class Unheard(BaseException):
+    """No subclass of Exception."""
+
+
 async def succeeds(task: Any, ctx: JobContext) -> str:
     """The simplest processor."""
     return "fine"

@@ -1,4 +1,4 @@
-"""Hazards H5, H14, H15 and H18 of the package's worker: processors and listeners with the worst manners. The job fails
+"""Hazards H5, H15 and H18 of the package's worker: processors with the worst manners. The job fails
 at once with the real reason; the worker and its other jobs notice nothing.
 """
 
@@ -19,18 +19,15 @@ from redis.asyncio import Redis
 
 from tests.conftest import MakeWorker, Server, wait_until
 from tests.fleet_worker import Served
-from tests.integration.broker.processors import MAIL, NEVER, runs, succeeds
+from tests.integration.broker.processors import MAIL, NEVER, Unheard, runs, succeeds
 from workers.broker.activation import Activation
-from workers.broker.emitter import Emitter
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import (
-    Event,
     JobActive,
     JobCompleted,
     JobFailed,
     JobLost,
-    JobStalled,
     WorkerError,
 )
 from workers.broker.hold import Hold
@@ -48,10 +45,6 @@ async def queue(redis_url: str, prefix: str) -> AsyncIterator[Any]:
 
 
 # --------------------------------------------- H5: what escapes from a processor
-
-
-class Unheard(BaseException):
-    """No subclass of Exception."""
 
 
 async def cancels_itself() -> None:
@@ -207,68 +200,6 @@ async def test_processor_that_cancels_every_task_of_the_loop_ends_neither_slots_
     await queue.add("n", MAIL, {"jobId": "after"})
     await wait_until(lambda: made.of(JobCompleted), timeout_s=2)
     assert made.worker.health().ok
-
-
-# -------------------------------------------------- H14: listeners that raise
-
-
-class Rude:
-    """A listener that raises at every event."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self.heard: set[type] = set()
-
-    def __call__(self, event: Event) -> None:
-        self.heard.add(type(event))
-        raise self.error
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("no"),
-        *(
-            pytest.param(error, marks=pytest.mark.xfail(strict=True, reason="the emitter catches Exception alone"))
-            for error in (asyncio.CancelledError(), Unheard(), GeneratorExit())
-        ),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-async def test_listener_that_raises_is_counted_and_not_felt(
-    endpoint: Endpoint, queue: Any, redis: Redis, prefix: str, error: BaseException
-) -> None:
-    """H14: with the stock worker a completed job is moved to failed, an active one lost, the stalled check ends."""
-    emit, rude, events = Emitter(), Rude(error), list[Event]()
-    emit.subscribe(rude)
-    emit.subscribe(events.append)
-
-    async def process(task: Any, ctx: JobContext) -> str:
-        if ctx.job_id == "fails":
-            raise ValueError("the real reason")
-        return "fine"
-
-    await queue.add("n", MAIL, {"jobId": "orphan"})
-    await redis.rpoplpush(f"{prefix}:q:wait", f"{prefix}:q:active")  # its worker died: the stalled check finds it
-    served = Served(
-        runs(process), endpoint=endpoint, emit=emit, slots=2, lock_ms=1000, stalled_interval_ms=300, drain_delay_s=1.0
-    )
-
-    def ended() -> list[str]:
-        return sorted(event.job_id for event in events if isinstance(event, JobCompleted | JobFailed))
-
-    try:
-        await served.worker.start()
-        for job_id in ("fails", "completes"):
-            await queue.add("n", MAIL, {"jobId": job_id})
-        await wait_until(lambda: ended() == ["completes", "fails", "orphan"], timeout_s=5)
-        served.worker._error(ValueError("anything"), "fetch")
-        assert {JobActive, JobCompleted, JobFailed, JobStalled, WorkerError} <= rude.heard
-        assert emit.failures >= len(events)
-        assert (await redis.hgetall(f"{prefix}:q:fails"))["failedReason"] == "the real reason"
-        assert served.worker.health().ok
-    finally:
-        await served.stop(5)
 
 
 # ------------------------------------------------ H15: one token for several jobs
