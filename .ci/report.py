@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 #: Minutes that each ring may take on a machine with two cores.
-BUDGETS = {"set-up": 4, "static": 2, "unit": 1, "integration": 4, "interop": 4, "acceptance": 3, "chaos": 3}
+BUDGETS = {"set-up": 4, "static": 2, "unit": 1, "integration": 4, "interop": 4, "acceptance": 2, "chaos": 2}
 
 
 def table(reports: Path) -> list[str]:
