@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
@@ -11,6 +12,11 @@ from typing import Any
 from workers.broker.numbers import is_number, whole
 
 _KINDS = {NoneType: "null", bool: "true or false", str: "a string", list: "a list"}
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,19}")
+#: A count of attempts that can still grow in a Redis integer.
+MAX_COUNT = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class Activation:
     """Set by BullMQ when the job must fail without running: it stalled too often, or a child failed."""
     defects: tuple[str, ...] = ()
     """What of the row could not be read; the job fails with these words."""
+    broken: frozenset[str] = frozenset()
+    """Fields that BullMQ's scripts would stumble over half-way; mended before the job is ended."""
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -78,6 +86,7 @@ def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], toke
             defects.append(f"opts: expected an object, found {_KINDS.get(type(opts), 'a number')}")
         opts = {}
     stack = _json(row.get("stacktrace", "[]"), "stacktrace", [])
+    broken = _broken(row, defects)
     return Activation(
         queue=queue,
         id=job_id,
@@ -95,8 +104,25 @@ def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], toke
         stack=tuple(s for s in stack if isinstance(s, str)) if isinstance(stack, list) else (),
         deferred_failure=row.get("defa") or None,
         defects=tuple(defects),
+        broken=broken,
         raw=row,
     )
+
+
+def _broken(row: Mapping[str, str], defects: list[str]) -> frozenset[str]:
+    """moveToFinished-14.lua adds 1 to `atm` and joins two fields of `parent`, after it has released the lock."""
+    broken = set()
+    made = row.get("atm")
+    if made is not None and not (_DIGITS.fullmatch(made) and int(made) < MAX_COUNT):
+        broken.add("atm")
+        defects.append(f"atm: expected a number of attempts, found {made[:40]!r}")
+    if (text := row.get("parent")) is not None:
+        parent = _json(text, "parent", [])
+        named = isinstance(parent, dict) and all(isinstance(parent.get(key), str) for key in ("id", "queueKey"))
+        if not named:
+            broken.add("parent")
+            defects.append("parent: expected an object with id and queueKey")
+    return frozenset(broken)
 
 
 def _int(text: str | None, default: int = 0) -> int:

@@ -131,11 +131,12 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
 
     async def finish(self, job: Activation, ending: Ending, *, fetch_next: bool) -> Fetched:
         """Write how the execution ended, and take the next job with the same round trip where the script can."""
+        if job.broken:
+            await self._mend(job)
         match ending:
             case Completed():
-                return await self._finished(
-                    job, "completed", "returnvalue", result.dump(ending.result)[0], {}, fetch_next
-                )
+                text = result.dump(ending.result)[0] if ending.text is None else ending.text
+                return await self._finished(job, "completed", "returnvalue", text, {}, fetch_next)
             case Failed():
                 reason = result.clean(ending.reason, MAX_REASON)
                 return await self._finished(
@@ -154,6 +155,10 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
                 return Fetched()
             case Lost():
                 return Fetched()
+
+    async def _mend(self, job: Activation) -> None:
+        """Make the row one that BullMQ's scripts can end; only while the lock is ours."""
+        await self._own.mend([self.toKey(job.id)], [job.token, *sorted(job.broken)])
 
     async def _finished(
         self, job: Activation, target: str, prop: str, value: str, fields: dict[str, str], fetch_next: bool

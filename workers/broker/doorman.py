@@ -122,7 +122,8 @@ class Doorman:
         if self.limited:
             await self._wait_out()
             return None
-        if self._idle and not await self._marker():
+        woken = self._idle
+        if woken and not await self._marker():
             return None
         try:
             fetched = await self._backend.fetch(token)
@@ -132,7 +133,8 @@ class Doorman:
             doubt.error = error
             raise
         self._up()
-        self._idle, self._due_at = False, 0
+        # With a job the script leaves a marker: where one has woken us, the next caller had better ask for that first.
+        self._idle, self._due_at = woken and fetched.activation is not None, 0
         if fetched.activation is None and not fetched.limited_ms:
             self._found_nothing(fetched.due_at)
         self.note(fetched)

@@ -81,7 +81,7 @@ class _Subscription:
     def tell(self, event: Event) -> None:
         try:
             answer: object = self._listener(event)
-        except Exception as error:
+        except BaseException as error:  # a CancelledError or SystemExit of a listener's own would end a slot
             self._on_failure(event, error)
             return
         if not inspect.isawaitable(answer):
@@ -116,7 +116,9 @@ class _Subscription:
                     if self._ended:
                         raise
                     self._on_failure(event, error)
-                except Exception as error:
+                except GeneratorExit:  # thrown in when the loop is closed
+                    raise
+                except BaseException as error:
                     self._on_failure(event, error)
             self._missing = False
         finally:

@@ -12,6 +12,8 @@ class Completed:
 
     result: Any
     """Any JSON value; stored as BullMQ's `returnvalue`."""
+    text: str | None = None
+    """`result` as it is stored, once that is known (result.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

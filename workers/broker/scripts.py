@@ -48,6 +48,16 @@ return nil
 """
 
 
+# A row with fields that a script would break on after it has released the lock: the job would be in no state at all.
+_MEND = """
+if redis.call("GET", KEYS[1] .. ":lock") ~= ARGV[1] then return 0 end
+for i = 2, #ARGV do
+  if ARGV[i] == "atm" then redis.call("HSET", KEYS[1], "atm", 0) else redis.call("HDEL", KEYS[1], ARGV[i]) end
+end
+return 1
+"""
+
+
 class Scripts:
     """The scripts of one client."""
 
@@ -62,3 +72,5 @@ class Scripts:
         """KEYS: limiter, meta. ARGV: starts from which the queue counts as limited. Returns ms, 0 for no limit."""
         self.wake: Script = client.register_script(_WAKE)
         """KEYS: meta, marker."""
+        self.mend: Script = client.register_script(_MEND)
+        """KEYS: the job. ARGV: the lock's token, then the fields to mend."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import structlog
@@ -23,7 +24,7 @@ from workers.broker import spans
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, FleetBackend
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Ending, Failed, Lost
+from workers.broker.endings import Completed, Ending, Failed, Lost
 from workers.broker.events import (
     ConnectionChanged,
     Event,
@@ -40,7 +41,7 @@ from workers.broker.hold import Hold, Interrupt
 from workers.broker.leases import Leases
 from workers.broker.renewer import Renewer
 from workers.broker.reports import ended
-from workers.broker.result import message
+from workers.broker.result import dump, message
 from workers.broker.settings import WorkerSettings
 
 Execute: TypeAlias = Callable[[Activation, Hold], Awaitable[Ending]]
@@ -56,6 +57,17 @@ class WorkerHealth:
 
     ok: bool
     detail: str
+
+
+class CancelledSlotError(Exception):
+    """A slot's task was cancelled by code that is not ours."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"slot {number} was cancelled from outside and is opened anew")
+
+
+class UnstorableResultError(Exception):
+    """A result that JSON can't carry; a placeholder is stored."""
 
 
 class FleetWorker(Worker):  # type: ignore[misc]
@@ -118,6 +130,9 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._gate = Gate(self.backend, settings, self._doorman.limit, self._error)
         self._slots: list[asyncio.Task[None]] = []
         self._loops: list[asyncio.Task[None]] = []
+        self._opened = 0
+        self._over = asyncio.Event()
+        self._torn_down = False
         self._stopping: asyncio.Task[None] | None = None
         self.is_up = True
         """Redis answered when it was last asked."""
@@ -133,17 +148,17 @@ class FleetWorker(Worker):  # type: ignore[misc]
             raise RuntimeError(f"the worker of {self.name} was started or stopped before")
         self.running = True
         self._renewer.start()
-        self._loops = [asyncio.create_task(self._check_stalled())]
-        self._slots = [asyncio.create_task(self._slot(f"{self.id}:{n}")) for n in range(self.settings.slots)]
+        self._loops = [self._watch_stalled()]
+        self._slots = [self._open_slot(n) for n in range(self.settings.slots)]
         self._report(WorkerState(queue=self.name, state="running", slots=self.settings.slots))
 
     async def wait(self) -> None:
         """Return after `stop`; raise what ended a slot by itself, which is a defect of ours."""
         if self._slots:
-            await asyncio.wait(self._slots, return_when=asyncio.FIRST_EXCEPTION)
-            for slot in self._slots:
-                if slot.done() and not slot.cancelled() and (error := slot.exception()):
-                    raise error
+            await self._over.wait()
+        for slot in self._slots:
+            if slot.done() and not slot.cancelled() and (error := slot.exception()):
+                raise error
         if self._stopping is not None:
             await asyncio.wait({self._stopping})
 
@@ -164,6 +179,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         await asyncio.wait({self._stopping}, timeout=max(0.0, by - time.monotonic()))
         if not self._stopping.done():
             self.drained = not self._leases
+            self._torn_down = True
             for task in (*self._slots, self._stopping):
                 task.cancel()
             await asyncio.wait({*self._slots, self._stopping}, timeout=1.0)
@@ -209,6 +225,20 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     # --------------------------------------------------------------- one slot
 
+    def _open_slot(self, number: int) -> asyncio.Task[None]:
+        self._opened += 1
+        slot = asyncio.create_task(self._slot(f"{self.id}:{self._opened}"))
+        slot.add_done_callback(partial(self._slot_ended, number))
+        return slot
+
+    def _slot_ended(self, number: int, slot: asyncio.Task[None]) -> None:
+        """A slot that was cancelled by code of a job's is opened anew; the stalled check has what it held."""
+        if slot.cancelled() and not self.closing:
+            self._error(CancelledSlotError(number), "slot")
+            self._slots[number] = self._open_slot(number)
+        elif not slot.cancelled() and slot.exception() is not None:
+            self._over.set()
+
     async def _slot(self, token: str) -> None:
         job: Activation | None = None
         while True:
@@ -237,7 +267,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
                 if self.closing:
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
                 await self._advance_scheduler(job)
-                ending = await self._ending(job, hold, span)
+                ending = self._stored(await self._ending(job, hold, span), job)
                 hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
                 finish = Finish(self.backend, job, ending, self._error, self._up, self.settings.reconnect)
                 ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
@@ -254,6 +284,15 @@ class FleetWorker(Worker):  # type: ignore[misc]
         refused = await self._gate.ending(job)
         return refused or self._gate.after(await self._run_once(job, hold, span), job)
 
+    def _stored(self, ending: Ending, job: Activation) -> Ending:
+        """A result that JSON can't carry is stored as a placeholder that says so; the job stays a success."""
+        if not isinstance(ending, Completed):
+            return ending
+        text, problem = dump(ending.result)
+        if problem is not None:
+            self._error(UnstorableResultError(problem), "result", job.id)
+        return replace(ending, text=text)
+
     async def _wake_others(self) -> None:
         try:
             await self.backend.wake()
@@ -266,12 +305,15 @@ class FleetWorker(Worker):  # type: ignore[misc]
             task: asyncio.Future[Ending] = asyncio.ensure_future(self._execute(job, hold))
         finally:
             otel_context.detach(token)
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:  # this slot is being torn down: the executor must not outlive it
-            task.add_done_callback(_see)
-            task.cancel()
-            raise
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                if self._torn_down:  # the executor must not outlive its slot
+                    task.add_done_callback(_see)
+                    task.cancel()
+                    raise
+                _uncancel()  # by code of a job's that cancels every task it finds
         if task.cancelled():
             return Failed(reason="the execution was cancelled from outside", error="CancelledError")
         error = task.exception()
@@ -292,6 +334,15 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     # -------------------------------------------------------------- background
 
+    def _watch_stalled(self) -> asyncio.Task[None]:
+        watch = asyncio.create_task(self._check_stalled())
+        watch.add_done_callback(self._watch_ended)
+        return watch
+
+    def _watch_ended(self, watch: asyncio.Task[None]) -> None:
+        if watch.cancelled() and not self.closed:
+            self._loops = [self._watch_stalled()]
+
     async def _check_stalled(self) -> None:
         while True:
             await self.runStalledJobsCheck()
@@ -310,6 +361,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         if self.closed:
             return
         self.closed, self.running = True, False
+        self._over.set()
         for loop in self._loops:
             loop.cancel()
         if self._loops:
@@ -348,3 +400,9 @@ def _see(task: asyncio.Future[Ending]) -> None:
     """Look at what a cancelled execution raised, so that the loop does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Hold, Interrupt
-from workers.broker.result import message
+from workers.runtime import containment
+from workers.runtime.containment import EscapedError
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,6 @@ class Interrupted:
 
 
 RunEnd: TypeAlias = Returned | Raised | TimedOut | Interrupted
-
-
-class EscapedError(Exception):
-    """A processor let something escape that would have ended the process or its loop."""
-
-    def __init__(self, error: BaseException) -> None:
-        name = type(error).__name__
-        text = message(error, MAX_REASON)
-        super().__init__(f"the processor raised {name}" + ("" if text == name else f": {text}"))
 
 
 #: Runs that were left behind; kept from the garbage collector, which would only complain about them.
@@ -136,6 +127,7 @@ def _end(task: asyncio.Task[Any]) -> RunEnd:
 
 
 async def _contained(work: Callable[[], Awaitable[Any]]) -> Any:
+    containment.enter()
     try:
         return await work()
     except (SystemExit, KeyboardInterrupt) as error:  # of all exceptions, these two would leave the task and the loop

@@ -161,9 +161,6 @@ asyncio.run(exits_in_a_task_of_its_own(sys.argv[1]))
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="asyncio lets SystemExit out of any task: one that a processor made ends the loop"
-)
 async def test_exit_in_a_task_of_the_processors_own_fails_the_job_and_not_the_process(
     make_server: Callable[..., Server],
 ) -> None:
@@ -180,7 +177,6 @@ async def test_exit_in_a_task_of_the_processors_own_fails_the_job_and_not_the_pr
     assert (process.returncode, json.loads(output or b"{}")) == (0, {"failed": ["bad"], "completed": ["after"]})
 
 
-@pytest.mark.xfail(strict=True, reason="a slot that is cancelled from outside is gone, and wait() says nothing")
 async def test_processor_that_cancels_every_task_of_the_loop_ends_neither_slots_nor_renewal(
     make_worker: MakeWorker, queue: Any
 ) -> None:

@@ -158,7 +158,6 @@ BREAKING: dict[str, dict[str, str | None]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="the row is not mended before the script that breaks on it: the job is lost")
 @pytest.mark.parametrize("fields", BREAKING.values(), ids=BREAKING)
 async def test_row_that_bullmqs_script_breaks_on_fails_at_once_with_its_reason(
     make_worker: MakeWorker, queue: Any, redis: Redis, prefix: str, fields: dict[str, str | None]

@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import wait_until
 from workers.broker.hold import Hold, Interrupt
 from workers.runtime import deadline
-from workers.runtime.deadline import EscapedError, Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.containment import EscapedError
+from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
