@@ -22,28 +22,25 @@ from pydantic import BaseModel, ConfigDict
 
 from config.errors import ConfigError, ConfigIssue
 from config.loader import LoadedConfig
-from config.redis_section import RedisConfig
-from config.schema import FleetConfig, QueueConfig, RetryConfig
+from config.schema import FleetConfig, QueueConfig
 from workers import queues as modules
 from workers.broker import compat
 from workers.broker.backend import MAX_REASON
 from workers.broker.emitter import Emitter, Listener
-from workers.broker.endpoint import Endpoint, EndpointError, Reconnect, Tls
+from workers.broker.endpoint import Endpoint, EndpointError
 from workers.broker.events import WorkerError
 from workers.broker.lease_table import LeaseTable
 from workers.broker.preflight import examine
 from workers.broker.producer import adder as producer
 from workers.broker.renewer import Renewer
 from workers.broker.result import message
-from workers.broker.settings import WorkerSettings
 from workers.broker.takeover import Takeover, table_path
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule, Services
 from workers.ops.fleet_service import FleetService
-from workers.runtime import selection
-from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime import selection, settings
+from workers.runtime.executor import Executor, Plan
 from workers.runtime.process import FleetProcess, OpenQueue
-from workers.runtime.retry import RetryPolicy
 from workers.runtime.selection import Selection, SelectionError
 from workers.runtime.supervisor import ChildSpec, Supervisor
 from workers.telemetry import exposition, logs, tracing
@@ -65,10 +62,6 @@ __all__ = [
     "serve_pool",
 ]
 
-#: The time between two looks for jobs whose worker died where `stall_check` doesn't say, seconds: BullMQ's. Not longer
-#: than half of `lock` either, since a short lock asks for such jobs to be found soon.
-STALL_CHECK_S = 30.0
-
 
 class OpenError(Exception):
     """A queue's module could not be opened; the message says which and why."""
@@ -86,7 +79,7 @@ def check_options(loaded: LoadedConfig) -> list[ConfigIssue]:
     issues: list[ConfigIssue] = []
     try:
         if loaded.config.redis.url != "embedded":
-            _endpoint(loaded.config)
+            settings.endpoint(loaded.config)
     except EndpointError as error:
         issues.append(loaded.issue(error.path, error.problem))
     for queue in sorted(modules.available() & set(loaded.config.queues)):
@@ -138,16 +131,16 @@ def queue_process(
                 classify=module.classify,
                 backoff=module.backoff,
                 timeout_s=entry.task.timeout,
-                retry=_retry_policy(entry.task.retry),
+                retry=settings.retry_policy(entry.task.retry),
             )
-            executor = Executor({module.task.type_name(): plan}, _limits(entry))
+            executor = Executor({module.task.type_name(): plan}, settings.limits(entry))
             return FleetWorker(
                 queue,
                 executor.execute,
                 client=client,
                 blocking=endpoint.blocking(queue, worker_name),
                 prefix=config.redis.prefix,
-                settings=_worker_settings(config, entry, worker_name),
+                settings=settings.worker(config, entry, worker_name),
                 renewer=renewer,
                 emit=emit,
                 types=frozenset({module.task.type_name()}),
@@ -173,64 +166,6 @@ def queue_process(
         reconnect=endpoint.reconnect,
         connections=lambda: endpoint.open_connections,
         skipped=selection.skipped,
-    )
-
-
-def _endpoint(config: FleetConfig) -> Endpoint:
-    redis = config.redis
-    return Endpoint(
-        url=redis.url,
-        username=redis.username,
-        password=redis.password,
-        prefix=redis.prefix,
-        connect_timeout_s=redis.connect_timeout,
-        command_timeout_s=redis.command_timeout,
-        keepalive_s=redis.keepalive,
-        max_connections=redis.max_connections,
-        reconnect=_reconnect(redis),
-        tls=Tls(**redis.tls.model_dump()),
-        sentinel_username=redis.sentinel.username,
-        sentinel_password=redis.sentinel.password,
-    )
-
-
-def _reconnect(redis: RedisConfig) -> Reconnect:
-    return Reconnect(redis.reconnect.first, redis.reconnect.max)
-
-
-def _retry_policy(retry: RetryConfig) -> RetryPolicy:
-    return RetryPolicy(
-        attempts=retry.attempts,
-        delay_s=retry.backoff.delay_s,
-        factor=retry.backoff.factor,
-        max_s=retry.backoff.max_s,
-        jitter=retry.jitter,
-        over_job=frozenset(retry.over_job),
-    )
-
-
-def _limits(entry: QueueConfig) -> Limits:
-    return Limits(
-        max_data_bytes=entry.max_data,
-        unknown_delay_s=entry.on_unknown.delay,
-        unknown_give_up_s=entry.on_unknown.give_up,
-    )
-
-
-def _worker_settings(config: FleetConfig, entry: QueueConfig, name: str) -> WorkerSettings:
-    rate = entry.rate
-    return WorkerSettings(
-        name=name,
-        slots=entry.concurrency,
-        lock_ms=round(entry.lock * 1000),
-        stalled_interval_ms=round(1000 * (entry.stall_check or min(STALL_CHECK_S, entry.lock / 2))),
-        max_stalls=entry.stalls,
-        max_starts=entry.starts,
-        limiter={"max": rate.count, "duration": round(rate.per_s * 1000)} if rate else None,
-        keep_completed=entry.keep.completed.to_bullmq(),
-        keep_failed=entry.keep.failed.to_bullmq(),
-        links_only=config.tracing.parent == "link",
-        reconnect=_reconnect(config.redis),
     )
 
 
@@ -287,7 +222,7 @@ def build_process(
         SelectionError: see `select`.
     """
     chosen = select(config, pools, queues)
-    endpoint = _endpoint(config)
+    endpoint = settings.endpoint(config)
     telemetry = _telemetry(config, endpoint, listeners)
     return FleetService(
         queue_process(config, chosen, endpoint, name=name, emit=telemetry.emit),
@@ -318,7 +253,7 @@ def build_fleet(
     logs.configure(config.log)
     shared = Path(tempfile.mkdtemp(prefix="fleet-"))
     stalls = {queue: entry.stalls for queue, entry in chosen.served.items()}
-    endpoint = _endpoint(config)
+    endpoint = settings.endpoint(config)
     leases = Takeover(endpoint.commands(), config.redis.prefix, shared, stalls, endpoint.reconnect)
     specs = [
         _child(config, chosen, pool, number, command, shared)
@@ -375,7 +310,7 @@ def _child(
 async def serve_pool(brief: PoolBrief) -> AsyncIterator[FleetProcess]:
     """One child of a supervisor: the process, not started yet, and its telemetry around it."""
     chosen = select(brief.config, None, brief.queues)
-    endpoint = _endpoint(brief.config)
+    endpoint = settings.endpoint(brief.config)
     telemetry = _telemetry(brief.config, endpoint)
     await telemetry.loop.start()
     try:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.schema import FleetConfig
-from workers.fleet import _worker_settings
+from workers.runtime import settings
 
 
 def _config(**queue: str) -> FleetConfig:
@@ -29,7 +29,7 @@ def test_stalled_jobs_are_looked_for_as_often_as_said_or_as_the_lock_asks_for(
     queue: dict[str, str], every_ms: int
 ) -> None:
     config = _config(**queue)
-    assert _worker_settings(config, config.queues["q"], "w").stalled_interval_ms == every_ms
+    assert settings.worker(config, config.queues["q"], "w").stalled_interval_ms == every_ms
 
 
 def test_looking_all_the_time_is_refused() -> None:
