@@ -63,6 +63,7 @@ class Doorman:
         self._on_up = on_up
         self._door = asyncio.Lock()
         self._closed = asyncio.Event()
+        self._closing: asyncio.Future[Any] | None = None
         self._idle = False
         self._due_at = 0
         self._failures = 0
@@ -188,14 +189,14 @@ class Doorman:
     async def unless_closed(self, work: Awaitable[T]) -> T | None:
         """The result of `work`, or None when the door closes first; the work is cancelled then."""
         task: asyncio.Future[T] = asyncio.ensure_future(work)
-        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closed.wait())
+        if self._closing is None or self._closing.cancelled():  # one for all waits: they come with every job
+            self._closing = asyncio.ensure_future(self._closed.wait())
         try:
-            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, self._closing}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             return None
         finally:
-            closing.cancel()
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})

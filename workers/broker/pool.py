@@ -36,14 +36,10 @@ class Pool(ConnectionPool):
         Raises:
             redis.exceptions.ConnectionError: none became free in time, or the server can't be reached.
         """
-        try:
-            async with asyncio.timeout(self._wait_s if self._turns.locked() else None):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise RedisConnectionError(
-                f"all {self.max_connections} connections are in use for {self._wait_s:g} s "
-                "(redis.max_connections, redis.command_timeout)"
-            ) from None
+        if self._turns.locked():
+            await self._wait_for_turn()
+        else:
+            await self._turns.acquire()  # at once
         connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             await self.ensure_connection(connection)
@@ -53,6 +49,16 @@ class Pool(ConnectionPool):
             await self.release(connection)
             raise
         return connection
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise RedisConnectionError(
+                f"all {self.max_connections} connections are in use for {self._wait_s:g} s "
+                "(redis.max_connections, redis.command_timeout)"
+            ) from None
 
     async def _leave(self, node: Node | None) -> None:
         """Close the idle connections to where the server was."""
