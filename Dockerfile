@@ -1,7 +1,8 @@
 # The fleet in production: no compiler, no installer, no root, no writable file system but /tmp.
 #
 #   docker build -t fleet:0.1.0 .
-#   docker run --read-only --tmpfs /tmp -e REDIS_URL=redis://HOST:6379 -e SMTP_URL=smtps://HOST -p 9464:9464 fleet:0.1.0
+#   docker run --read-only --tmpfs /tmp -p 9464:9464 -e REDIS_URL=redis://HOST:6379 \
+#     -e SMTP_URL=smtps://HOST -e SITE_EMAIL_ALIAS=hi@acme.example fleet:0.1.0
 #
 # The base image is pinned by tag. Whoever builds for production should pin its digest too:
 #   docker build --build-arg PYTHON=python:3.13-slim-bookworm@sha256:… .
@@ -59,8 +60,10 @@ EXPOSE 9464
 STOPSIGNAL SIGTERM
 
 # For container engines; Kubernetes has probes of its own. A fleet without Redis is alive, so it is not restarted.
+# Another port must be set by FLEET__HTTP__PORT to be found here: an overlay is not read.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
-  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:9464/livez', timeout=4)"]
+  CMD ["python", "-c", "from os import environ; from urllib.request import urlopen; \
+urlopen('http://127.0.0.1:' + environ.get('FLEET__HTTP__PORT', '9464') + '/livez', timeout=4)"]
 
 ENTRYPOINT ["fleet"]
 CMD ["run", "--overlay", "/etc/fleet/overlay.yaml"]

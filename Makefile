@@ -45,7 +45,7 @@ layers:
 config:
 	$(BIN)/fleet config schema --check
 	$(BIN)/fleet config check
-	REDIS_URL=redis://redis SMTP_URL=smtp://mail $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
+	REDIS_URL=redis://redis SMTP_URL=smtp://mail SITE_EMAIL_ALIAS=hi@example.com $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:
 	$(BIN)/yamllint --strict .
 image:

@@ -61,7 +61,7 @@ class PoolConfig(Section):
     processes: Annotated[int, Field(ge=1, le=256), WHOLE] = 1
     """Processes of this pool that the supervisor keeps running. Defaults to 1."""
     grace: Seconds = 30.0
-    """On SIGTERM, how long running jobs may go on before they are handed back. Defaults to 30s."""
+    """On SIGTERM, how many seconds running jobs may go on before they are handed back. Defaults to 30s."""
 
 
 class KeepConfig(Section):
@@ -204,8 +204,8 @@ class QueueConfig(Section):
     stalls: Annotated[int, Field(ge=0, le=1000), WHOLE] = 1
     """Times a job may stall (its worker died) before it fails. Defaults to 1."""
     stall_check: Annotated[Seconds, AfterValidator(_stall_check)] | None = None
-    """How often jobs whose worker died are looked for, over all workers of the queue; one starts again after `lock` and
-    up to two looks. Defaults to 30s, or to half of `lock` where that is shorter."""
+    """Seconds between two looks for jobs whose worker died, over all workers of the queue; one starts again after
+    `lock` and up to two looks. Defaults to 30s, or to half of `lock` where that is shorter."""
     starts: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
     """Times a job may be started, put-offs and stalls included, before it fails: a bound for jobs that put themselves
     off for ever. Defaults to no limit."""

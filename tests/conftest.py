@@ -21,10 +21,11 @@ from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import Event
+from workers.broker.execution import Execute
 from workers.broker.hold import Hold
 from workers.broker.renewer import Renewer
 from workers.broker.settings import WorkerSettings
-from workers.broker.worker import Execute, FleetWorker
+from workers.broker.worker import FleetWorker
 from workers.dev.embedded import find_binary
 
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from typing import Any
 
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import Event, WorkerError
+from workers.broker.execution import Execute
 from workers.broker.renewer import Renewer
 from workers.broker.settings import WorkerSettings
-from workers.broker.worker import Execute, FleetWorker
+from workers.broker.worker import FleetWorker
 
 
 class Served:

@@ -63,6 +63,10 @@ __all__ = [
 ]
 
 
+#: How much longer than its longest time-out a process of a pool may be silent before it is killed, seconds.
+SILENCE_S = 60.0
+
+
 class OpenError(Exception):
     """A queue's module could not be opened; the message says which and why."""
 
@@ -188,8 +192,8 @@ class Telemetry:
         await asyncio.to_thread(self.traces.shutdown, 3.0)
 
 
-def _telemetry(config: FleetConfig, endpoint: Endpoint, listeners: Sequence[Listener] = ()) -> Telemetry:
-    logs.configure(config.log)
+def _telemetry(config: FleetConfig, endpoint: Endpoint, name: str, listeners: Sequence[Listener] = ()) -> Telemetry:
+    logs.configure(config.log, process=name)
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     emit = Emitter()
@@ -223,7 +227,7 @@ def build_process(
     """
     chosen = select(config, pools, queues)
     endpoint = settings.endpoint(config)
-    telemetry = _telemetry(config, endpoint, listeners)
+    telemetry = _telemetry(config, endpoint, name, listeners)
     return FleetService(
         queue_process(config, chosen, endpoint, name=name, emit=telemetry.emit),
         telemetry.loop,
@@ -250,7 +254,7 @@ def build_fleet(
         SelectionError: see `select`.
     """
     chosen = select(config, pools, queues)
-    logs.configure(config.log)
+    logs.configure(config.log, process="supervisor")
     shared = Path(tempfile.mkdtemp(prefix="fleet-"))
     stalls = {queue: entry.stalls for queue, entry in chosen.served.items()}
     endpoint = settings.endpoint(config)
@@ -302,6 +306,7 @@ def _child(
         name=name,
         argv=(*command, "{beat_fd}"),
         stdin=brief.model_dump_json().encode() + b"\n",
+        silence_s=SILENCE_S + max(chosen.served[queue].task.timeout for queue in queues),
         env={"PROMETHEUS_MULTIPROC_DIR": str(shared)},
     )
 
@@ -311,7 +316,7 @@ async def serve_pool(brief: PoolBrief) -> AsyncIterator[FleetProcess]:
     """One child of a supervisor: the process, not started yet, and its telemetry around it."""
     chosen = select(brief.config, None, brief.queues)
     endpoint = settings.endpoint(brief.config)
-    telemetry = _telemetry(brief.config, endpoint)
+    telemetry = _telemetry(brief.config, endpoint, brief.name)
     await telemetry.loop.start()
     try:
         yield queue_process(brief.config, chosen, endpoint, name=brief.name, emit=telemetry.emit, shared=brief.shared)

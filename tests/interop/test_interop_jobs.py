@@ -234,7 +234,7 @@ async def test_second_job_is_dropped_for_a_time_even_after_the_first_is_over(js:
     second = await js.add("q", deduplication={"id": "d", "ttl": 60_000})
     assert second["id"] == first["id"]
     await asyncio.sleep(0.1)
-    assert len(made.of(JobCompleted)) == 1
+    await wait_until(lambda: len(made.of(JobCompleted)) == 1)
 
 
 @conform("Deduplication", "debounce: the last one wins", since=6)

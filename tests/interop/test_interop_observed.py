@@ -165,7 +165,7 @@ async def test_prefixes_do_not_mix(js: Js, make_worker: MakeWorker, endpoint: En
     assert not other.of(JobActive)
     made = await make_worker(acts)
     await js.wait("q", job["id"])
-    assert len(made.of(JobCompleted)) == 1
+    await wait_until(lambda: len(made.of(JobCompleted)) == 1)
 
 
 @conform("Connections", "a hash tag as prefix, as Redis Cluster wants it")
@@ -177,6 +177,6 @@ async def test_hash_tag_prefix_is_shared_with_node(
         made = await make_worker(acts, endpoint=Endpoint(url=endpoint.url, prefix=tagged.prefix))
         job = await tagged.add("q", [["return", 1]])
         assert await tagged.wait("q", job["id"]) == {"result": 1}
-        assert len(made.of(JobCompleted)) == 1
+        await wait_until(lambda: len(made.of(JobCompleted)) == 1)
     finally:
         await tagged.close()

@@ -134,7 +134,7 @@ async def test_scheduler_ends_with_its_limit(js: Js, make_worker: MakeWorker) ->
     await js.queue("q", "upsertJobScheduler", "few", {"every": 100, "limit": 3}, {"name": "few", "data": {}})
     await wait_until(lambda: len(made.of(JobCompleted)) == 3)
     await asyncio.sleep(0.3)
-    assert len(made.of(JobCompleted)) == 3
+    await wait_until(lambda: len(made.of(JobCompleted)) == 3)
 
 
 @conform("Job schedulers", "data and options of the template; retries of a tick")

@@ -4,11 +4,9 @@ name (`processedBy`), hand-back, and keep rules that don't mutate the job's opti
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ import msgpack
 from bullmq.backends import RedisBackend
 from bullmq.redis_connection import RedisConnection
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
 
 from workers.broker import result
 from workers.broker.activation import Activation, parse
@@ -34,6 +31,7 @@ from workers.broker.endings import (
     Retry,
 )
 from workers.broker.keep import keep_jobs
+from workers.broker.marker import Marker
 from workers.broker.numbers import MAX_SAFE, is_number, whole
 from workers.broker.refusals import RefusedError
 from workers.broker.scripts import Scripts
@@ -45,6 +43,9 @@ METRICS_POINTS = 20_160
 MAX_REASON, MAX_STACK = 8_192, 16_384
 #: Stack traces stored with a job where its own `stackTraceLimit` does not say.
 MAX_STACKS = 50
+
+#: The first keys of both scripts that take a job: moveToActive, and moveToFinished with its next one.
+_TAKE = ("wait", "active", "prioritized", "events", "stalled", "limiter", "delayed", "paused", "meta", "pc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         super().__init__(queue, RedisConnection(client), RedisConnection(blocking), prefix)
         self._settings = settings
         self._own = Scripts(client)
-        self._unblocking: set[asyncio.Future[None]] = set()
+        self._marker = Marker(self.keys["marker"], self.bclient, self.conn)
 
     @property
     def commands(self) -> dict[str, Any]:
@@ -85,49 +86,13 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
 
     async def fetch(self, token: str) -> Fetched:
         """moveToActive: take the next job under a lock with this token."""
-        keys = self._named(
-            "wait",
-            "active",
-            "prioritized",
-            "events",
-            "stalled",
-            "limiter",
-            "delayed",
-            "paused",
-            "meta",
-            "pc",
-            "marker",
-        )
+        keys = self._named(*_TAKE, "marker")
         args = [self.keys[""], now_ms(), self._fetch_opts(token)]
         return self._fetched(await self.commands["moveToActive"](keys=keys, args=args), token)
 
     async def wait_for_marker(self, block_s: float, *, precisely: bool = False) -> int | None:
-        """Block on BullMQ's marker. Returns when a job is or will be there: 0 for now, else ms since the epoch;
-        None when the time is over.
-
-        A server ends a block up to 100 ms late, because its timers turn ten times a second. With `precisely` we end
-        it ourselves, by CLIENT UNBLOCK; where that is not permitted, the server's own time holds.
-        """
-        alarm: asyncio.TimerHandle | None = None
-        if precisely:
-            with suppress(NoPermissionError):
-                client_id = await self.bclient.client_id()
-                alarm = asyncio.get_running_loop().call_later(block_s, self._unblock, client_id)
-        try:
-            reply = await self.bclient.bzpopmin(self.keys["marker"], block_s)
-        finally:
-            if alarm is not None:
-                alarm.cancel()
-        return int(float(reply[2])) if reply else None
-
-    def _unblock(self, client_id: int) -> None:
-        async def unblock() -> None:
-            with suppress(RedisError, OSError):
-                await self.conn.client_unblock(client_id)
-
-        task = asyncio.ensure_future(unblock())
-        self._unblocking.add(task)
-        task.add_done_callback(self._unblocking.discard)
+        """See Marker.wait."""
+        return await self._marker.wait(block_s, precisely=precisely)
 
     async def finish(self, job: Activation, ending: Ending, *, fetch_next: bool) -> Fetched:
         """Write how the execution ended, and take the next job with the same round trip where the script can."""
@@ -163,19 +128,7 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
     async def _finished(
         self, job: Activation, target: str, prop: str, value: str, fields: dict[str, str], fetch_next: bool
     ) -> Fetched:
-        keys = self._named(
-            "wait",
-            "active",
-            "prioritized",
-            "events",
-            "stalled",
-            "limiter",
-            "delayed",
-            "paused",
-            "meta",
-            "pc",
-            target,
-        )
+        keys = self._named(*_TAKE, target)
         keys += [self.toKey(job.id), self.toKey(f"metrics:{target}"), self.keys["marker"]]
         own, default = (
             ("removeOnComplete", self._settings.keep_completed)

@@ -126,6 +126,14 @@ class WorkerError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePaused:
+    """The queue was found paused for everyone (BullMQ's global pause), or no longer so."""
+
+    queue: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionChanged:
     """The connection to Redis was lost or came back."""
 
@@ -138,6 +146,7 @@ Event: TypeAlias = (
     JobEvent  # and its subclasses, one for the start, one for progress and one for each ending
     | JobStalled
     | QueueDrained
+    | QueuePaused
     | WorkerState
     | WorkerError
     | ConnectionChanged

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, Fetched, FleetBackend
 from workers.broker.client import NotSentError
-from workers.broker.endings import Ending, Failed, Lost
+from workers.broker.endings import Completed, Ending, Failed, Lost
 from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.refusals import RefusedError, may_pass
-from workers.broker.result import message
+from workers.broker.result import dump, message
 from workers.broker.settle import settle
+
+
+class UnstorableResultError(Exception):
+    """A result that JSON can't carry; a placeholder is stored."""
+
+
+def stored(ending: Ending, job: Activation, on_error: Callable[[BaseException, str, str], None]) -> Ending:
+    """The ending with its result as it is stored. One that JSON can't carry is stored as a placeholder that says so,
+    and `on_error` is told; the job stays a success.
+    """
+    if not isinstance(ending, Completed):
+        return ending
+    text, problem = dump(ending.result)
+    if problem is not None:
+        on_error(UnstorableResultError(problem), "result", job.id)
+    return replace(ending, text=text)
 
 
 class Finish:

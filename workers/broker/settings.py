@@ -18,6 +18,8 @@ class WorkerSettings:
     slots: int = 1
     lock_ms: int = 60_000
     stalled_interval_ms: int = 30_000
+    pause_look_s: float = 10.0
+    """Seconds between two looks at whether the queue is paused for everyone. Defaults to 10."""
     max_stalls: int = 1
     drain_delay_s: float = 5.0
     """How long an idle worker blocks for the next job's marker before it looks by itself."""
@@ -36,3 +38,15 @@ class WorkerSettings:
     """The process span starts a trace of its own and only links to the producer's."""
     reconnect: Reconnect = RECONNECT
     """The waits between tries while Redis is away."""
+
+    def options(self) -> dict[str, Any]:
+        """What BullMQ's own Worker is told, under its names. It does not run by itself."""
+        return {
+            "name": self.name,
+            "autorun": False,
+            "concurrency": self.slots,
+            "lockDuration": self.lock_ms,
+            "stalledInterval": self.stalled_interval_ms,
+            "maxStalledCount": self.max_stalls,
+            "drainDelay": self.drain_delay_s,
+        }

@@ -8,44 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from bullmq import Job, Worker
-from opentelemetry import context as otel_context
-from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.asyncio import Redis
 
 from workers.broker import spans
 from workers.broker.activation import Activation
-from workers.broker.backend import MAX_REASON, FleetBackend
+from workers.broker.backend import FleetBackend
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Completed, Ending, Failed, Lost
+from workers.broker.endings import Ending, Lost
 from workers.broker.events import (
-    ConnectionChanged,
-    Event,
     JobActive,
     JobProgress,
     JobStalled,
     QueueDrained,
-    WorkerError,
+    QueuePaused,
     WorkerState,
 )
-from workers.broker.finish import Finish
+from workers.broker.execution import Execute, Execution
+from workers.broker.finish import Finish, stored
 from workers.broker.gate import Gate
 from workers.broker.hold import Hold, Interrupt
 from workers.broker.leases import Leases
+from workers.broker.loop import Loop
+from workers.broker.pause import PauseWatch
 from workers.broker.renewer import Renewer
-from workers.broker.reports import ended
-from workers.broker.result import dump, message
+from workers.broker.reports import Emit, Reports, ended
 from workers.broker.settings import WorkerSettings
-
-Execute: TypeAlias = Callable[[Activation, Hold], Awaitable[Ending]]
-Emit: TypeAlias = Callable[[Event], None]
 
 #: Of the time that `stop` gives, the share (and the most seconds) kept for writing hand-backs.
 STOP_RESERVE, STOP_RESERVE_MAX_S = 0.3, 3.0
@@ -64,10 +58,6 @@ class CancelledSlotError(Exception):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"slot {number} was cancelled from outside and is opened anew")
-
-
-class UnstorableResultError(Exception):
-    """A result that JSON can't carry; a placeholder is stored."""
 
 
 class FleetWorker(Worker):  # type: ignore[misc]
@@ -97,48 +87,45 @@ class FleetWorker(Worker):  # type: ignore[misc]
         types: frozenset[str] = frozenset(),
         describe: Callable[[str], str] = str,
     ) -> None:
-        options = {
-            "connection": client,
-            "prefix": prefix,
-            "name": settings.name,
-            "autorun": False,
-            "concurrency": settings.slots,
-            "lockDuration": settings.lock_ms,
-            "stalledInterval": settings.stalled_interval_ms,
-            "maxStalledCount": settings.max_stalls,
-            "drainDelay": settings.drain_delay_s,
-        }
-        super().__init__(queue, None, options)
+        super().__init__(queue, None, {"connection": client, "prefix": prefix, **settings.options()})
         self.settings = settings
         self.backend: FleetBackend = FleetBackend(queue, client, blocking, prefix, settings)
-        self._execute = execute
+        self._reports = Reports(queue, emit, types, self.isConnectionError)
+        self._execution = Execution(execute, self._reports.error, lambda: self._torn_down)
         self._blocking = blocking
-        self._types = types
         self._describe = describe
-        self._report = emit
         self._renewer = renewer
-        self._leases = Leases(queue, settings.lock_ms, renewer, self._error)
+        self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
         self._doorman = Doorman(
             self.backend,
             settings.drain_delay_s,
-            self._error,
-            self._up,
+            self._reports.error,
+            self._reports.up,
             max_limit_s=settings.max_limit_s,
             reconnect=settings.reconnect,
             on_drained=lambda: emit(QueueDrained(queue=queue)),
         )
-        self._gate = Gate(self.backend, settings, self._doorman.limit, self._error)
-        self._slots: list[asyncio.Task[None]] = []
-        self._loops: list[asyncio.Task[None]] = []
+        self._pause = PauseWatch(
+            self.backend,
+            lambda paused: emit(QueuePaused(queue=queue, paused=paused)),
+            self._reports.error,
+            settings.pause_look_s,
+        )
+        self._gate = Gate(self.backend, settings, self._doorman.limit, self._reports.error)
+        self._slots: list[Loop] = []
+        self._loops: list[Loop] = []
         self._opened = 0
         self._over = asyncio.Event()
         self._torn_down = False
         self._stopping: asyncio.Task[None] | None = None
-        self.is_up = True
-        """Redis answered when it was last asked."""
         self.closed = False
         self.drained = True
         """After `stop`: whether every job was finished or handed back."""
+
+    @property
+    def is_up(self) -> bool:
+        """Redis answered when it was last asked."""
+        return self._reports.is_up
 
     # ------------------------------------------------------------------ Service
 
@@ -148,17 +135,20 @@ class FleetWorker(Worker):  # type: ignore[misc]
             raise RuntimeError(f"the worker of {self.name} was started or stopped before")
         self.running = True
         self._renewer.start()
-        self._loops = [self._watch_stalled()]
-        self._slots = [self._open_slot(n) for n in range(self.settings.slots)]
-        self._report(WorkerState(queue=self.name, state="running", slots=self.settings.slots))
+        self._loops = [
+            Loop(self._check_stalled, on_failed=lambda error: self._reports.error(error, "stalled-check")),
+            Loop(self._pause.run, on_failed=lambda error: self._reports.error(error, "pause")),
+        ]
+        self._slots = [self._slot(n) for n in range(self.settings.slots)]
+        self._reports.emit(WorkerState(queue=self.name, state="running", slots=self.settings.slots))
 
     async def wait(self) -> None:
         """Return after `stop`; raise what ended a slot by itself, which is a defect of ours."""
         if self._slots:
             await self._over.wait()
         for slot in self._slots:
-            if slot.done() and not slot.cancelled() and (error := slot.exception()):
-                raise error
+            if slot.error is not None:
+                raise slot.error
         if self._stopping is not None:
             await asyncio.wait({self._stopping})
 
@@ -169,25 +159,28 @@ class FleetWorker(Worker):  # type: ignore[misc]
         """
         self.closing = True
         self._doorman.close()
+        for slot in self._slots:
+            slot.settle()
         now = time.monotonic()
         reserve = min(STOP_RESERVE_MAX_S, max(0.0, by - now) * STOP_RESERVE)
         # Half of the reserve is for the runs to clean up, half for writing.
         self._leases.ask_back(Interrupt("drain", "the worker is shutting down", by - reserve, reserve / 2))
         if self._stopping is None:
-            self._report(WorkerState(queue=self.name, state="draining", slots=self.settings.slots))
+            self._reports.emit(WorkerState(queue=self.name, state="draining", slots=self.settings.slots))
             self._stopping = asyncio.create_task(self._close())
         await asyncio.wait({self._stopping}, timeout=max(0.0, by - time.monotonic()))
         if not self._stopping.done():
             self.drained = not self._leases
             self._torn_down = True
-            for task in (*self._slots, self._stopping):
+            tasks = {*(slot.task for slot in self._slots), self._stopping}
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({*self._slots, self._stopping}, timeout=1.0)
+            await asyncio.wait(tasks, timeout=1.0)
             await self._end()
 
     def health(self) -> WorkerHealth:
         """Whether the slots live and Redis answers them."""
-        dead = [t for t in self._slots if t.done() and not self.closing]
+        dead = [slot for slot in self._slots if slot.task.done() and not self.closing]
         if dead:
             return WorkerHealth(False, f"{len(dead)} of {len(self._slots)} slots died")
         if self.closing:
@@ -195,6 +188,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         if not self._slots:
             return WorkerHealth(False, "not started")
         busy = f"{len(self._leases)} of {len(self._slots)} slots busy"
+        if self._pause.paused:
+            busy += "; the queue is paused for everyone, until queue.resume() is called"
         return WorkerHealth(self.is_up, busy if self.is_up else f"Redis does not answer; {busy}")
 
     # ------------------------------------------------------- BullMQ's own names
@@ -219,27 +214,23 @@ class FleetWorker(Worker):  # type: ignore[misc]
     def emit(self, event_name: str, *args: Any, **kwargs: Any) -> None:
         """What the package's own code reports, as events of ours."""
         if event_name == "stalled" and args:
-            self._report(JobStalled(queue=self.name, job_id=str(args[0])))
+            self._reports.emit(JobStalled(queue=self.name, job_id=str(args[0])))
         elif event_name == "error" and args and isinstance(args[0], BaseException):
-            self._error(args[0], "bullmq")
+            self._reports.error(args[0], "bullmq")
 
     # --------------------------------------------------------------- one slot
 
-    def _open_slot(self, number: int) -> asyncio.Task[None]:
+    def _slot(self, number: int) -> Loop:
+        """Cancelled by code of a job's, it is opened anew; the stalled check has what it held."""
+        return Loop(
+            self._serve,
+            on_cancelled=lambda: self._reports.error(CancelledSlotError(number), "slot"),
+            on_failed=lambda error: self._over.set(),
+        )
+
+    async def _serve(self) -> None:
         self._opened += 1
-        slot = asyncio.create_task(self._slot(f"{self.id}:{self._opened}"))
-        slot.add_done_callback(partial(self._slot_ended, number))
-        return slot
-
-    def _slot_ended(self, number: int, slot: asyncio.Task[None]) -> None:
-        """A slot that was cancelled by code of a job's is opened anew; the stalled check has what it held."""
-        if slot.cancelled() and not self.closing:
-            self._error(CancelledSlotError(number), "slot")
-            self._slots[number] = self._open_slot(number)
-        elif not slot.cancelled() and slot.exception() is not None:
-            self._over.set()
-
-    async def _slot(self, token: str) -> None:
+        token = f"{self.id}:{self._opened}"
         job: Activation | None = None
         while True:
             job = job or await self._doorman.next(token)
@@ -253,8 +244,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         hold = Hold(
             job,
             self.backend,
-            self._error,
-            on_progress=lambda value: self._report(JobProgress(**self._about(job, span), value=value)),
+            self._reports.error,
+            on_progress=lambda value: self._reports.emit(JobProgress(**self._reports.about(job, span), value=value)),
         )
         self._leases.add(hold)
         started = time.monotonic()
@@ -263,18 +254,20 @@ class FleetWorker(Worker):  # type: ignore[misc]
             with structlog.contextvars.bound_contextvars(
                 queue=self.name, job_id=job.id, job_name=job.name, attempt=job.attempts_made + 1
             ):
-                self._report(JobActive(**self._about(job, span), wait_s=job.wait_s))
+                self._reports.emit(JobActive(**self._reports.about(job, span), wait_s=job.wait_s))
                 if self.closing:
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
                 await self._advance_scheduler(job)
-                ending = self._stored(await self._ending(job, hold, span), job)
+                ending = stored(await self._ending(job, hold, span), job, self._reports.error)
                 hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
-                finish = Finish(self.backend, job, ending, self._error, self._up, self.settings.reconnect)
+                finish = Finish(
+                    self.backend, job, ending, self._reports.error, self._reports.up, self.settings.reconnect
+                )
                 ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
         finally:
             self._leases.remove(hold)
             spans.finish(span, ending, self._describe)
-        self._report(ended(ending, self._about(job, span), time.monotonic() - started))
+        self._reports.emit(ended(ending, self._reports.about(job, span), time.monotonic() - started))
         self._doorman.note(fetched)
         if self.closing and not isinstance(ending, Lost):
             await self._wake_others()
@@ -282,46 +275,13 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
         refused = await self._gate.ending(job)
-        return refused or self._gate.after(await self._run_once(job, hold, span), job)
-
-    def _stored(self, ending: Ending, job: Activation) -> Ending:
-        """A result that JSON can't carry is stored as a placeholder that says so; the job stays a success."""
-        if not isinstance(ending, Completed):
-            return ending
-        text, problem = dump(ending.result)
-        if problem is not None:
-            self._error(UnstorableResultError(problem), "result", job.id)
-        return replace(ending, text=text)
+        return refused or self._gate.after(await self._execution.run(job, hold, span), job)
 
     async def _wake_others(self) -> None:
         try:
             await self.backend.wake()
         except Exception as error:
-            self._error(error, "wake")
-
-    async def _run_once(self, job: Activation, hold: Hold, span: Span) -> Ending:
-        token = otel_context.attach(trace.set_span_in_context(span))
-        try:
-            task: asyncio.Future[Ending] = asyncio.ensure_future(self._execute(job, hold))
-        finally:
-            otel_context.detach(token)
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:
-                if self._torn_down:  # the executor must not outlive its slot
-                    task.add_done_callback(_see)
-                    task.cancel()
-                    raise
-                _uncancel()  # by code of a job's that cancels every task it finds
-        if task.cancelled():
-            return Failed(reason="the execution was cancelled from outside", error="CancelledError")
-        error = task.exception()
-        if error is None:
-            return task.result()
-        self._error(error, "execute", job.id)
-        name = type(error).__name__
-        return Failed(reason=f"{name}: {message(error, MAX_REASON)}", error=name)
+            self._reports.error(error, "wake")
 
     async def _advance_scheduler(self, job: Activation) -> None:
         """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""
@@ -330,18 +290,9 @@ class FleetWorker(Worker):  # type: ignore[misc]
         try:
             await self._scheduleNextIteration(Job.fromJSON(self, dict(job.raw), job.id))
         except Exception as error:
-            self._error(error, "scheduler", job.id)
+            self._reports.error(error, "scheduler", job.id)
 
     # -------------------------------------------------------------- background
-
-    def _watch_stalled(self) -> asyncio.Task[None]:
-        watch = asyncio.create_task(self._check_stalled())
-        watch.add_done_callback(self._watch_ended)
-        return watch
-
-    def _watch_ended(self, watch: asyncio.Task[None]) -> None:
-        if watch.cancelled() and not self.closed:
-            self._loops = [self._watch_stalled()]
 
     async def _check_stalled(self) -> None:
         while True:
@@ -350,11 +301,11 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     async def _close(self) -> None:
         if self._slots:
-            await asyncio.wait(self._slots)
+            await asyncio.wait([slot.task for slot in self._slots])
         for slot in self._slots:
-            if not slot.cancelled() and (error := slot.exception()):
+            if slot.error is not None:
                 self.drained = False  # its job, if it had one, is left to the stalled check
-                self._error(error, "slot")
+                self._reports.error(slot.error, "slot")
         await self._end()
 
     async def _end(self) -> None:
@@ -363,46 +314,12 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self.closed, self.running = True, False
         self._over.set()
         for loop in self._loops:
-            loop.cancel()
+            loop.settle()
+            loop.task.cancel()
         if self._loops:
-            await asyncio.wait(self._loops, timeout=1.0)
+            await asyncio.wait([loop.task for loop in self._loops], timeout=1.0)
         try:
             await self._blocking.aclose()
         except Exception as error:
-            self._error(error, "close")
-        self._report(WorkerState(queue=self.name, state="closed", slots=self.settings.slots))
-
-    # ----------------------------------------------------------------- telling
-
-    def _about(self, job: Activation, span: Span) -> dict[str, Any]:
-        return {
-            "queue": self.name,
-            "job_id": job.id,
-            "job_name": job.name,
-            "task_type": job.type if job.type in self._types else "unknown",
-            "attempt": job.attempts_made + 1,
-            "trace_id": spans.trace_id(span),
-        }
-
-    def _error(self, error: BaseException, where: str, job_id: str = "") -> None:
-        self._report(WorkerError(queue=self.name, where=where, error=error, job_id=job_id))
-        if self.is_up and isinstance(error, Exception) and self.isConnectionError(error):
-            self.is_up = False
-            self._report(ConnectionChanged(queue=self.name, up=False, detail=str(error)))
-
-    def _up(self) -> None:
-        if not self.is_up:
-            self.is_up = True
-            self._report(ConnectionChanged(queue=self.name, up=True, detail=""))
-
-
-def _see(task: asyncio.Future[Ending]) -> None:
-    """Look at what a cancelled execution raised, so that the loop does not report it as never retrieved."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
+            self._reports.error(error, "close")
+        self._reports.emit(WorkerState(queue=self.name, state="closed", slots=self.settings.slots))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    # Until a command takes over, there is nothing to drain: a stop during the imports is a clean one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
     from workers.cli.ownership import strangers
 
     # Before anything else of ours is imported: what is imported must be ours.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from workers.cli import config as config_group
 from workers.cli.dev import dev
 from workers.cli.run import run
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fleet {version('fleet-workers')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="fleet",
@@ -16,6 +26,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def fleet(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Fleet: workers in Python for the BullMQ queues of a Node.js stack."""
+
+
 app.command()(run)
 app.command()(dev)
 app.add_typer(config_group.app, name="config", help="Check, show and explain the configuration.")

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr
+from contextlib import ExitStack, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,9 +30,9 @@ from workers.dev import DevError
 from workers.dev.board import Board, LiveBoard, board_for
 from workers.dev.catcher import MailCatcher
 from workers.dev.embedded import EmbeddedValkey
+from workers.dev.local_run import Addresses, FleetPart, LocalRun
 from workers.dev.ports import is_free
 from workers.dev.producer import LARGEST_RATE, Producer
-from workers.dev.session import Addresses, FleetPart, Session
 from workers.fleet import SelectionError, build_process, check_options, producer, select
 from workers.ops.server import OpsServerError
 from workers.runtime.supervisor import EXIT_REFUSED
@@ -93,8 +93,7 @@ def dev(
     It is 1 too when a part could not start, 2 for a wrong configuration, 78 for a Redis server that may lose jobs.
     """
     try:
-        # The configuration may ask for SMTP_URL; the catcher's address takes its place below.
-        loaded = load(config, overlays=overlay, overrides=set_, env={"SMTP_URL": "smtp://127.0.0.1", **os.environ})
+        loaded = _load(config, overlay, set_)
         if issues := check_options(loaded):
             raise ConfigError(issues)
         settings = DevSettings(
@@ -111,6 +110,19 @@ def dev(
     except StartRefusedError as error:
         raise _ended(error, EXIT_REFUSED) from None
     raise typer.Exit(0 if drained else 1)
+
+
+def _load(config: Path, overlays: list[Path], overrides: list[str]) -> LoadedConfig:
+    """All on this machine, the configuration may ask for an SMTP_URL that is not set: the catcher takes its place."""
+    try:
+        return load(config, overlays=overlays, overrides=overrides)
+    except ConfigError:
+        stand_in = {**os.environ, "SMTP_URL": "smtp://127.0.0.1"}
+        with suppress(ConfigError):
+            loaded = load(config, overlays=overlays, overrides=overrides, env=stand_in)
+            if loaded.config.redis.url == "embedded":
+                return loaded
+        raise
 
 
 def _ended(error: Exception, code: int) -> typer.Exit:
@@ -134,7 +146,7 @@ def _log_to(path: Path, stack: ExitStack) -> Callable[[], str]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LARGEST_LOG:
             path.replace(path.with_suffix(".log.old"))
-        # Appended, since another session in this directory may write it too.
+        # Appended, since another run in this directory may write it too.
         stack.enter_context(redirect_stderr(stack.enter_context(path.open("a", encoding="utf-8", buffering=1))))
     except OSError as error:
         raise DevError(f"can't write the log {path}: {error.strerror}") from error
@@ -160,7 +172,7 @@ async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, e
             say=board.say,
         )
 
-    session = Session(
+    run = LocalRun(
         board=board,
         make_fleet=make_fleet,
         redis=config.redis.url,
@@ -170,10 +182,10 @@ async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, e
         grace_s=max(config.pools[entry.pool].grace for entry in chosen.served.values()),
         run_for_s=settings.run_for_s,
     )
-    Signals(lambda _: session.end(), session.end)
+    Signals(lambda _: run.end(), run.end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, session.end)  # the terminal was closed
-    return await session.run()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, run.end)  # the terminal was closed
+    return await run.run()
 
 
 def localized(config: FleetConfig, addresses: Addresses, *, say: Callable[[str], None]) -> FleetConfig:

@@ -73,6 +73,12 @@ async def _run(loaded: LoadedConfig, pools: list[str] | None, queues: list[str] 
             fleet = build_process(config, pools=pools, queues=queues)
         else:
             fleet = build_fleet(config, command(), pools=pools, queues=queues)
+        if server is not None:
+            log.warning(
+                "redis.url is `embedded`: serving a Valkey of this machine's own at %s, which no Node producer knows; "
+                "set REDIS_URL to the server that Node uses",
+                server.url,
+            )
         return await _serve(fleet, config)
     finally:
         if server is not None:
@@ -80,7 +86,7 @@ async def _run(loaded: LoadedConfig, pools: list[str] | None, queues: list[str] 
 
 
 async def _serve(fleet: FleetService, config: FleetConfig) -> int:
-    for queue, why in fleet.skipped.items():
-        log.warning("queue %s is %s", queue, why)
+    if fleet.skipped:
+        log.warning("not served yet, since this version has no module for them: %s", ", ".join(fleet.skipped))
     grace_s = max(config.pools[config.queues[queue].pool].grace for queue in fleet.served)
     return await serve(fleet, grace_s)

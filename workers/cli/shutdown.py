@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from workers.broker.preflight import StartRefusedError
+from workers.contract import Service
 from workers.fleet import OpenError
 from workers.ops.server import OpsServerError
 from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
@@ -23,14 +24,12 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 HURRY_S = 3.0
 
 
-class Stoppable(Protocol):
-    """A Service with a drain."""
+class Stoppable(Service, Protocol):
+    """A Service with a drain: `stop` drains, and again with a nearer `by` (monotonic seconds) it hurries."""
 
     @property
-    def drained(self) -> bool: ...
-    async def start(self) -> None: ...
-    async def wait(self) -> None: ...
-    async def stop(self, *, by: float) -> None: ...
+    def drained(self) -> bool:
+        """After `stop`: every job was finished or handed back."""
 
 
 class Signals:

@@ -46,6 +46,7 @@ class Board(Protocol):
     """Listens to events, shows them, and sums up at the end. A Service."""
 
     name: str
+    """What logs call it."""
 
     def __call__(self, event: Event) -> None:
         """Show an event. Never blocks."""
@@ -59,10 +60,17 @@ class Board(Protocol):
     def hint(self, text: str) -> None:
         """Show what the person may do now, if there is a place for it."""
 
-    async def start(self) -> None: ...
-    async def wait(self) -> None: ...
-    async def stop(self, *, by: float) -> None: ...
-    def health(self) -> PartHealth: ...
+    async def start(self) -> None:
+        """Show it from now on."""
+
+    async def wait(self) -> None:
+        """Return after `stop`."""
+
+    async def stop(self, *, by: float) -> None:
+        """Sum up and let go of the terminal by `by` (monotonic seconds). Idempotent."""
+
+    def health(self) -> PartHealth:
+        """Whether it shows anything. No I/O."""
 
 
 def board_for(console: Console, title: str) -> Board:
@@ -72,8 +80,13 @@ def board_for(console: Console, title: str) -> Board:
     return PlainBoard(console, title)
 
 
-class LiveBoard:
-    """Redraws itself in place. While it is up, nothing else may write to the terminal."""
+class _Shown:
+    """What both boards are made of.
+
+    Args:
+        console: where it is shown.
+        title: the first line.
+    """
 
     name = "board"
 
@@ -82,24 +95,39 @@ class LiveBoard:
         self._title = title
         self._state = BoardState()
         self._facts: dict[str, Callable[[], str]] = {}
+        self._stopped = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return after `stop`."""
+        await self._stopped.wait()
+
+
+class LiveBoard(_Shown):
+    """Redraws itself in place. While it is up, nothing else may write to the terminal."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        super().__init__(console, title)
         self._hint = ""
         self._lock = threading.Lock()
         self._live: Live | None = None
-        self._stopped = asyncio.Event()
 
     def __call__(self, event: Event) -> None:
+        """See Board."""
         with self._lock:
             self._state.apply(event)
 
     def say(self, text: str) -> None:
+        """See Board."""
         with self._lock:
             self._state.note(text)
 
     def fact(self, label: str, value: Callable[[], str]) -> None:
+        """See Board."""
         with self._lock:
             self._facts[label] = value
 
     def hint(self, text: str) -> None:
+        """See Board."""
         self._hint = text
 
     async def start(self) -> None:
@@ -111,10 +139,6 @@ class LiveBoard:
             redirect_stderr=False,
         )
         await asyncio.to_thread(self._live.start, True)
-
-    async def wait(self) -> None:
-        """Return after `stop`."""
-        await self._stopped.wait()
 
     async def stop(self, *, by: float) -> None:
         """Draw the last frame and leave it on the screen, at `by` (monotonic seconds) give up."""
@@ -187,29 +211,28 @@ def _clock(at: float) -> str:
     return datetime.fromtimestamp(at).strftime("%H:%M:%S")
 
 
-class PlainBoard:
-    """One line an event on standard output, and a summary at the end."""
-
-    name = "board"
+class PlainBoard(_Shown):
+    """One line an event, and a summary at the end. A reader that is slower than events costs lines, which are
+    counted.
+    """
 
     def __init__(self, console: Console, title: str) -> None:
-        self._console = console
-        self._title = title
-        self._state = BoardState()
-        self._facts: dict[str, Callable[[], str]] = {}
+        super().__init__(console, title)
         self._unwritten: queue.Queue[str | None] = queue.Queue(UNREAD_LINES)
         self._left_out = 0
         self._writer: threading.Thread | None = None
-        self._stopped = asyncio.Event()
 
     def __call__(self, event: Event) -> None:
+        """See Board."""
         if line := self._state.apply(event):
             self._put(plain(line))
 
     def say(self, text: str) -> None:
+        """See Board."""
         self._put(plain(self._state.note(text)))
 
     def fact(self, label: str, value: Callable[[], str]) -> None:
+        """See Board."""
         self._facts[label] = value
         self.say(f"{label}: {value()}")
 
@@ -222,10 +245,6 @@ class PlainBoard:
             self._put(self._title)
             self._writer = threading.Thread(target=self._write, name="board", daemon=True)
             self._writer.start()
-
-    async def wait(self) -> None:
-        """Return after `stop`."""
-        await self._stopped.wait()
 
     async def stop(self, *, by: float) -> None:
         """Write the summary and what is unwritten, at `by` (monotonic seconds) give up."""

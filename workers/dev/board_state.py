@@ -23,6 +23,7 @@ from workers.broker.events import (
     JobRetrying,
     JobStalled,
     QueueDrained,
+    QueuePaused,
     WorkerError,
     WorkerState,
 )
@@ -159,6 +160,8 @@ def describe(event: Event) -> tuple[Tone, str] | None:
             return said and (said[0], f"{_shortened(event.job_id)} {said[1]}")
         case QueueDrained():
             return None
+        case QueuePaused():
+            return "bad" if event.paused else "note", "paused for everyone" if event.paused else "paused no longer"
         case JobStalled():
             return "bad", f"{_shortened(event.job_id)} stalled, back in the queue"
         case WorkerState():

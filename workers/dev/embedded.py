@@ -35,7 +35,7 @@ TIE_TO_PARENT = (
 class EmbeddedValkey:
     """A Valkey server on the loopback interface whose files live under `data_dir/valkey`.
 
-    It starts in a session of its own, so the terminal's Ctrl-C does not reach it before the workers have
+    It starts in a process group of its own, so the terminal's Ctrl-C does not reach it before the workers have
     drained. On Linux it ends when the starting process dies; elsewhere the next `EmbeddedValkey` on the same
     directory adopts it.
 

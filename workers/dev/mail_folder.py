@@ -31,11 +31,16 @@ class CaughtMail:
     recipients: tuple[str, ...]
     subject: str
     size: int
-    """Bytes of the message as received."""
+    """Of the message as received, in bytes."""
 
 
 class MailFolder:
-    """Stores messages in `path`; threads may share it. Only .eml files there are ever touched."""
+    """Stores messages in `path`; threads may share it. Only .eml files there are ever touched.
+
+    Args:
+        path: made if absent, for this user alone.
+        keep: messages that stay; the oldest are removed.
+    """
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path = path

@@ -1,6 +1,6 @@
 """Adds jobs while `make run` shows them: by the real Node producer if there is a Node, else from Python.
 
-A producer in trouble says so and goes on; it never ends the session.
+A producer in trouble says so and goes on; it never ends the run.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Producer:
         self._task = asyncio.create_task(self._produce(found), name="producer")
 
     async def wait(self) -> None:
-        """Return after `stop`; a producer in trouble or at its end does not end the session."""
+        """Return after `stop`; a producer in trouble or at its end does not end the run."""
         await self._stopping.wait()
 
     async def stop(self, *, by: float) -> None:

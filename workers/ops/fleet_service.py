@@ -11,20 +11,24 @@ from workers.ops.server import OpsServer
 from workers.runtime.process import State
 
 
-class Runner(Protocol):
-    """What serves the queues: one process, or a supervisor of several."""
+class Runner(Service, Protocol):
+    """What serves the queues: one process, or a supervisor of several. `stop` drains, and again with a nearer `by`
+    (monotonic seconds) it hurries.
+    """
 
     drained: bool
+    """After `stop`: every job was finished or handed back."""
 
-    async def start(self) -> None: ...
-    async def wait(self) -> None: ...
-    async def stop(self, *, by: float) -> None: ...
     @property
-    def started(self) -> bool: ...
+    def started(self) -> bool:
+        """Every queue was opened once."""
+
     @property
-    def ready(self) -> bool: ...
-    def states(self) -> list[State]: ...
-    def health(self) -> State: ...
+    def ready(self) -> bool:
+        """Jobs are taken now."""
+
+    def states(self) -> list[State]:
+        """Each part's own. No I/O."""
 
 
 class FleetService:

@@ -43,6 +43,7 @@ class Plan:
     process: Callable[[Any, JobContext], Awaitable[Any]]
     classify: Callable[[Exception], Verdict]
     timeout_s: float
+    """Seconds for one run of the processor; then it is cancelled and the attempt has failed."""
     retry: retry.RetryPolicy
     backoff: BackoffStrategy | None = None
     """For jobs whose own backoff is of a type that BullMQ does not know."""
@@ -64,9 +65,12 @@ class Limits:
     """What a queue accepts."""
 
     max_data_bytes: int
+    """The largest job data, in bytes of its JSON as stored; a larger job fails at once."""
     unknown_delay_s: float
+    """Seconds for which a job of an unknown type is put off each time."""
     unknown_give_up_s: float
-    """Age of a job, counted from when it was due, at which an unknown type fails instead of being put off."""
+    """Age of a job in seconds, counted from when it was due, at which an unknown type fails instead of being put
+    off."""
 
 
 class Executor:

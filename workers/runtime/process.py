@@ -191,7 +191,7 @@ class FleetProcess:
         self._serving = True
         for worker in self._workers.values():
             await worker.start()
-        log.info("serving %s", ", ".join(self.served) or "no queue")
+        log.info("serving %s from %s", ", ".join(self.served) or "no queue", self._address)
         stopping = asyncio.create_task(self._stop.wait())
         lives = [asyncio.create_task(worker.wait()) for worker in self._workers.values()]
         try:

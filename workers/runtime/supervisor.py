@@ -29,6 +29,8 @@ EXIT_REFUSED = 78
 RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
 #: A beat older than this counts as silence, seconds.
 SILENT_S = 10.0
+#: Between two looks at how long a process has been silent, seconds.
+LISTEN_S = 0.5
 #: How long after its own deadline a child may need to be gone, seconds; then it is killed.
 KILL_SLACK_S = 2.0
 #: How long the system may need to end a killed process, seconds.
@@ -43,11 +45,14 @@ class ChildSpec:
         name: pool and number, `communication-0`.
         argv: the command; `{beat_fd}` in it becomes the number of the beat pipe's descriptor.
         stdin: what it reads first; its standard input then stays open as a sign of life.
+        silence_s: seconds without a beat after which it is killed: longer than any of its jobs may run, since a job
+            that blocks its loop blocks the beat too. Defaults to 60.
     """
 
     name: str
     argv: tuple[str, ...]
     stdin: bytes
+    silence_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -143,13 +148,15 @@ class _Child:
         self.process = process
         if self._stopping.is_set():  # stopped while it was being born
             self.signal(signal.SIGTERM)
-        ears = asyncio.create_task(self._listen(pipe))
+        self.beat_at = time.monotonic()
+        senses = [asyncio.create_task(self._listen(pipe)), asyncio.create_task(self._mind_silence())]
         try:
             await self._brief(process)
             return await process.wait()
         finally:
-            ears.cancel()
-            await asyncio.wait({ears})
+            for sense in senses:
+                sense.cancel()
+            await asyncio.wait(senses)
             pipe.close()
             self.beat = None
             self.process = None
@@ -160,6 +167,23 @@ class _Child:
             self._on_death(pid)
         except Exception:
             log.exception("what was to be done after the death of process %s failed", self.spec.name)
+
+    async def _mind_silence(self) -> None:
+        """Say it when the process falls silent, and kill it when that lasts: its loop is blocked past all time-outs."""
+        said = False
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            silent = time.monotonic() - self.beat_at
+            if silent <= SILENT_S:
+                said = False
+            elif silent > self.spec.silence_s:
+                log.error("process %s was silent for %.0f s; killing it", self.spec.name, silent)
+                self.signal(signal.SIGKILL)
+                return
+            elif not said:
+                said = True
+                left = self.spec.silence_s
+                log.warning("process %s is silent; it is killed when that lasts for %.0f s", self.spec.name, left)
 
     async def _brief(self, process: asyncio.subprocess.Process) -> None:
         if process.stdin is None:

@@ -24,6 +24,7 @@ from workers.broker.events import (
     JobRetrying,
     JobStalled,
     QueueDrained,
+    QueuePaused,
     WorkerError,
     WorkerState,
 )
@@ -46,12 +47,24 @@ class Line:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+_PAUSED = {
+    True: (
+        logging.WARNING,
+        "queue is paused for everyone: no job starts until queue.resume() is called, in Node or here",
+    ),
+    False: (logging.INFO, "queue is paused no longer"),
+}
+
+
 def line_for(event: Event) -> Line:
     """The line for an event. Pure."""
     match event:
         case JobEvent():
             level, text, fields = _job(event)
             return Line(level, text, {**_identity(event), **fields})
+        case QueuePaused():
+            level, text = _PAUSED[event.paused]
+            return Line(level, text, {"queue": event.queue})
         case QueueDrained():
             return Line(logging.DEBUG, "queue drained", {"queue": event.queue})
         case JobStalled():
@@ -60,8 +73,7 @@ def line_for(event: Event) -> Line:
             return Line(logging.INFO, f"worker {event.state}", {"queue": event.queue, "slots": event.slots})
         case WorkerError():
             fields = {"queue": event.queue, "where": event.where, "error": type(event.error).__name__}
-            if event.job_id:
-                fields["job_id"] = event.job_id
+            fields |= {"job_id": event.job_id} if event.job_id else {}
             return Line(logging.ERROR, "worker error", {**fields, "reason": _reason(_message(event.error))})
         case ConnectionChanged():
             fields = {"queue": event.queue, "detail": _reason(event.detail)}

@@ -34,17 +34,19 @@ _CHATTY = ("asyncio", "aiohttp", "urllib3", "opentelemetry")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def configure(config: LogConfig, *, stream: TextIO | None = None) -> None:
+def configure(config: LogConfig, *, stream: TextIO | None = None, process: str | None = None) -> None:
     """Send every record of this process to one stream. Called again, it replaces what it set before.
 
     Args:
         config: level and format. `auto` is pretty on a terminal, else JSON lines.
         stream: where records go. Defaults to the present `sys.stderr`.
+        process: a name that every record carries, since several processes share one stream. Defaults to none.
     """
     out = sys.stderr if stream is None else stream
     terminal = _is_terminal(out)
     pretty = config.format == "pretty" or (config.format == "auto" and terminal)
-    handler = _StreamHandler(out, _pretty(colors=terminal and not os.environ.get("NO_COLOR")) if pretty else _json)
+    renderer = _pretty(colors=terminal and not os.environ.get("NO_COLOR")) if pretty else _json
+    handler = _StreamHandler(out, renderer, process)
     root = logging.getLogger()
     for old in [h for h in root.handlers if isinstance(h, _StreamHandler)]:
         root.removeHandler(old)
@@ -85,14 +87,18 @@ def visible(text: str) -> str:
 class _StreamHandler(logging.Handler):
     """Writes each record at once. Unlike the standard handlers it raises nothing into the code that logs."""
 
-    def __init__(self, stream: TextIO, renderer: Processor) -> None:
+    def __init__(self, stream: TextIO, renderer: Processor, process: str | None) -> None:
         super().__init__()
+
+        def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+            return event if process is None else {"process": process, **event}
+
         self._stream = stream
         self._renderer = renderer
         self.setFormatter(
             ProcessorFormatter(
                 foreign_pre_chain=[ExtraAdder(), _drop_formatted],
-                processors=[structlog.contextvars.merge_contextvars, _add_trace, _compose, renderer],
+                processors=[structlog.contextvars.merge_contextvars, name, _add_trace, _compose, renderer],
             )
         )
 

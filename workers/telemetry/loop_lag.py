@@ -18,6 +18,7 @@ class LoopHealth:
 
     ok: bool
     detail: str
+    """One line for a person."""
 
 
 class LoopLag:
@@ -58,6 +59,11 @@ class LoopLag:
         return max(self._lags, default=0.0)
 
     async def start(self) -> None:
+        """Measure from now on.
+
+        Raises:
+            RuntimeError: it was started or stopped before.
+        """
         if self._task is not None or self._stopped.is_set():
             raise RuntimeError("the event loop is measured already, or was stopped; make a new LoopLag")
         self._measured_at = self._clock()
@@ -65,11 +71,13 @@ class LoopLag:
         self._task.add_done_callback(lambda _: self._stopped.set())
 
     async def wait(self) -> None:
+        """Return after `stop`; raise what ended the measuring."""
         await self._stopped.wait()
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
 
     async def stop(self, *, by: float) -> None:
+        """Measure no more; return by `by` (monotonic seconds). Idempotent; legal before `start`."""
         self._stopped.set()
         if self._task is not None:
             self._task.cancel()

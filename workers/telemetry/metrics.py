@@ -24,6 +24,7 @@ from workers.broker.events import (
     JobLost,
     JobRetrying,
     JobStalled,
+    QueuePaused,
     WorkerError,
     WorkerState,
 )
@@ -79,6 +80,7 @@ class Metrics:
         self._stalled = counter("bullmq_job_stalled_total", "Jobs found stalled and put back.", by_queue)
         self._errors = counter("bullmq_worker_errors_total", "Errors that belong to no job's work.", ("queue", "where"))
         self._redis_up = gauge("bullmq_redis_up", "1 while every process is connected to Redis.", "livemin")
+        self._paused = gauge("bullmq_queue_paused", "1 while the queue is paused for everyone.", "livemax")
         self._failures = counter("fleet_listener_failures_total", "Exceptions of event listeners.", ())
         self._lag = gauge("fleet_event_loop_lag_seconds", "Worst lag of the event loop lately.", "livemax", ())
         self._connections = gauge("fleet_redis_connections", "Open connections to Redis.", "livesum", ())
@@ -101,6 +103,8 @@ class Metrics:
                 self._state(queue, event)
             case WorkerError():
                 self._errors.labels(queue, self._bounded("where", event.where)).inc()
+            case QueuePaused():
+                self._paused.labels(queue).set(event.paused)
             case ConnectionChanged():
                 self._redis_up.labels(queue).set(event.up)
 
@@ -148,6 +152,7 @@ class Metrics:
         self._concurrency.labels(queue).set(0 if event.state == "closed" else event.slots)
         self._set_running(queue, self._running[queue])
         self._stalled.labels(queue)
+        self._paused.labels(queue)
 
     def _bounded(self, label: str, value: str) -> str:
         known = self._known[label]

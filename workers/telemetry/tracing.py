@@ -50,7 +50,12 @@ class TracingError(ValueError):
 
 
 class Tracing:
-    """The tracer provider of this process, and its end."""
+    """The tracer provider of this process, and its end.
+
+    Args:
+        provider: makes the spans; only one of the SDK's is ended by `shutdown`.
+        exporters: ended by force where the provider's own end takes too long. Defaults to none.
+    """
 
     def __init__(self, provider: trace.TracerProvider, exporters: Sequence[SpanExporter] = ()) -> None:
         self.provider = provider
@@ -98,7 +103,11 @@ def configure(config: TracingConfig, *, service_name: str = "fleet", env: Mappin
 
 
 def build(config: TracingConfig, *, service_name: str = "fleet", env: Mapping[str, str] | None = None) -> Tracing:
-    """Like `configure`, without installing it."""
+    """Like `configure`, without installing it.
+
+    Raises:
+        TracingError: an OTEL_… variable holds what can't be used.
+    """
     variables = os.environ if env is None else env
     names = choose_exporters(variables) if config.enabled else ()
     if not names:
@@ -180,6 +189,7 @@ class _Overheard(logging.Handler):
     reason = ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message of the first record since `reason` was emptied."""
         self.reason = self.reason or record.getMessage()
 
 
@@ -209,6 +219,7 @@ class Watched(SpanExporter):
             logger.propagate = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export them; what the exporter raises is a failure like any other. Never raises."""
         self._overheard.reason = ""
         try:
             result = self._exporter.export(spans)
@@ -235,11 +246,13 @@ class Watched(SpanExporter):
             log.warning("spans can't be exported (%s): %s; %d lost so far", self._name, reason, self._lost)
 
     def shutdown(self) -> None:
+        """End the exporter, once: the SDK's would warn of a second time."""
         if not self._ended:
             self._ended = True
             self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what the exporter still holds. Defaults to 30,000 ms. Returns whether all was sent."""
         return self._exporter.force_flush(timeout_millis)
 
 

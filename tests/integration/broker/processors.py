@@ -13,7 +13,7 @@ from bullmq import Queue
 from tests.fleet_worker import Served
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import Event, JobCompleted, JobFailed
-from workers.broker.worker import Execute
+from workers.broker.execution import Execute
 from workers.contract import JobContext, retry_all
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.retry import RetryPolicy

@@ -75,7 +75,7 @@ async def test_listener_that_raises_is_counted_and_not_felt(
         for job_id in ("fails", "completes"):
             await queue.add("n", MAIL, {"jobId": job_id})
         await wait_until(lambda: ended() == ["completes", "fails", "orphan"], timeout_s=5)
-        served.worker._error(ValueError("anything"), "fetch")
+        served.worker._reports.error(ValueError("anything"), "fetch")
         assert {JobActive, JobCompleted, JobFailed, JobStalled, WorkerError} <= rude.heard
         assert emit.failures >= len(events)
         assert (await redis.hgetall(f"{prefix}:q:fails"))["failedReason"] == "the real reason"

@@ -14,9 +14,9 @@ from tests.conftest import MakeWorker, wait_until
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Delayed, Ending, RateLimited, Requeued, Retry
 from workers.broker.events import JobActive, JobCompleted, JobDelayed, JobFailed, JobRetrying, WorkerError
+from workers.broker.execution import Execute
 from workers.broker.gate import TOO_OFTEN
 from workers.broker.hold import Hold
-from workers.broker.worker import Execute
 from workers.contract import JobContext, Requeue, TransientError, Verdict, WaitForChildren
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.retry import RetryPolicy

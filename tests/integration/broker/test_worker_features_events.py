@@ -16,7 +16,7 @@ from workers.broker.activation import Activation
 from workers.broker.emitter import Emitter
 from workers.broker.endings import Completed, Ending, Failed
 from workers.broker.endpoint import Endpoint
-from workers.broker.events import Event, JobCompleted, JobFailed, JobProgress, QueueDrained, WorkerState
+from workers.broker.events import Event, JobCompleted, JobFailed, JobProgress, QueueDrained, QueuePaused, WorkerState
 from workers.broker.hold import Hold
 
 
@@ -125,10 +125,28 @@ async def test_asynchronous_listener_of_a_worker_hears_all_of_a_job(
     emit = Emitter()
     emit.subscribe(listen)
     made = await make_worker()
-    made.worker._report = emit
+    made.worker._reports.emit = emit
     await queue.add("n", {})
     await wait_until(lambda: "JobCompleted" in heard)
     assert [name for name in heard if name.startswith("Job")] == ["JobActive", "JobCompleted"]
-    made.worker._report = made.events.append
+    made.worker._reports.emit = made.events.append
     await emit.close(1)
     assert emit.failures == 0
+
+
+async def test_pause_for_everyone_is_told_and_seen_in_health(
+    make_worker: MakeWorker, redis_url: str, prefix: str
+) -> None:
+    """What a shutdown of the Node stack leaves behind; workers would idle without a word."""
+    queue = Queue("q", {"connection": redis_url, "prefix": prefix})
+    await queue.pause()
+    made = await make_worker(pause_look_s=0.05)
+    await wait_until(lambda: made.of(QueuePaused))
+    assert made.worker.health().ok
+    assert "queue.resume()" in made.worker.health().detail
+    await queue.add("n", {})
+    await queue.resume()
+    await wait_until(lambda: made.of(JobCompleted))
+    await wait_until(lambda: len(made.of(QueuePaused)) == 2)
+    assert [event.paused for event in made.of(QueuePaused)] == [True, False]
+    await queue.close()

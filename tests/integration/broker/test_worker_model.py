@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -28,13 +28,20 @@ EXCHANGES = (
     "BZPOPMIN",
 )
 MOMENTS = st.sampled_from([0.0, 0.02, 0.1])  # seconds; the rest happens while other rules run
-PLANS = st.one_of(
-    st.just(Planned("plain")),
-    st.just(Planned("long")),
-    st.just(Planned("snoozes")),
-    st.just(Planned("cancelled")),
-    st.builds(Planned, st.just("fails"), fails=st.integers(1, 4), attempts=st.integers(1, 4)),
+#: A fault's length: shorter than a time-out, longer, and longer than a lock lives in the impatient examples.
+SHORT_S, LONG_S = (0.1, 0.6), (0.1, 0.6, 1.3)
+SOME_PLANS = st.lists(
+    st.one_of(
+        st.just(Planned("plain")),
+        st.just(Planned("long")),
+        st.just(Planned("snoozes")),
+        st.just(Planned("cancelled")),
+        st.builds(Planned, st.just("fails"), fails=st.integers(1, 4), attempts=st.integers(1, 4)),
+    ),
+    min_size=1,
+    max_size=4,
 )
+NUMBERS = st.integers(0, 3)
 
 
 class WorkerMachine(RuleBasedStateMachine):
@@ -45,13 +52,13 @@ class WorkerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.rig = self.runner.run(self._made())
+        self.rig: Rig | None = None
         self.restarted = False
 
-    async def _made(self) -> Rig:
-        rig = Rig(self.server)
-        await rig.proxy.start()
-        return rig
+    @property
+    def world(self) -> Rig:
+        assert self.rig is not None
+        return self.rig
 
     def _run(self, *steps: Callable[[], Coroutine[Any, Any, None]], then_s: float = 0.0) -> None:
         async def run() -> None:
@@ -61,85 +68,111 @@ class WorkerMachine(RuleBasedStateMachine):
 
         self.runner.run(run())
 
-    @initialize(slots=st.integers(1, 4))
-    def begin(self, slots: int) -> None:
-        self._run(lambda: self.rig.start_worker(slots))
+    async def _add(self, plans: list[Planned], **options: int) -> None:
+        for plan in plans:
+            await self.world.add(plan, dict(options))
+
+    @initialize(patient=st.booleans(), slots=st.integers(1, 4))
+    def begin(self, patient: bool, slots: int) -> None:
+        async def make() -> None:
+            self.rig = Rig(self.server, patient=patient)
+            await self.rig.start_worker(slots)
+
+        self._run(make)
 
     # ------------------------------------------------------------------ work
 
-    @rule(plans=st.lists(PLANS, min_size=1, max_size=4), delay=st.sampled_from([0, 0, 40]), then_s=MOMENTS)
-    def add(self, plans: list[Planned], delay: int, then_s: float) -> None:
-        async def step() -> None:
-            for plan in plans:
-                await self.rig.add(plan, {"delay": delay} if delay else {})
+    @rule(plans=SOME_PLANS, then_s=MOMENTS)
+    def add(self, plans: list[Planned], then_s: float) -> None:
+        self._run(lambda: self._add(plans), then_s=then_s)
 
-        self._run(step, then_s=then_s)
-
-    @rule(plan=PLANS, priority=st.integers(1, 3))
-    def add_urgent(self, plan: Planned, priority: int) -> None:
-        self._run(lambda: self.rig.add(plan, {"priority": priority}))
+    @rule(plans=SOME_PLANS, delay=st.integers(1, 60), priority=st.integers(0, 3))
+    def add_for_later(self, plans: list[Planned], delay: int, priority: int) -> None:
+        self._run(lambda: self._add(plans, delay=delay, priority=priority))
 
     @rule(then_s=MOMENTS)
     def pause(self, then_s: float) -> None:
-        self._run(self.rig.pause, then_s=then_s)
+        self._run(self.world.pause, then_s=then_s)
 
     @rule(then_s=MOMENTS)
     def resume(self, then_s: float) -> None:
-        self._run(self.rig.resume, then_s=then_s)
+        self._run(self.world.resume, then_s=then_s)
 
     # --------------------------------------------------------------- workers
 
-    @precondition(lambda self: len(self.rig.workers) < 3)
+    @precondition(lambda self: len(self.world.workers) < 3)
     @rule(slots=st.integers(1, 4), then_s=MOMENTS)
     def start_worker(self, slots: int, then_s: float) -> None:
-        self._run(lambda: self.rig.start_worker(slots), then_s=then_s)
+        self._run(lambda: self.world.start_worker(slots), then_s=then_s)
 
-    @precondition(lambda self: self.rig.workers)
-    @rule(index=st.integers(0, 2), within_s=st.sampled_from([0.0, 0.3, 2.0]))
+    @precondition(lambda self: self.world.workers)
+    @rule(index=NUMBERS, within_s=st.sampled_from([0.0, 0.3, 2.0]))
     def stop_worker(self, index: int, within_s: float) -> None:
-        self._run(lambda: self.rig.stop_worker(index, within_s))
+        self._run(lambda: self.world.stop_worker(index, 2.0 if self.world.patient else within_s))
 
     # ---------------------------------------------------------------- faults
 
-    @rule(then_s=MOMENTS)
-    def kill_connections(self, then_s: float) -> None:
-        self._run(self.rig.kill_connections, then_s=then_s)
+    @rule(plans=SOME_PLANS, then_s=MOMENTS)
+    def kill_connections(self, plans: list[Planned], then_s: float) -> None:
+        self._run(lambda: self._add(plans), self.world.kill_connections, then_s=then_s)
 
-    @rule(point=st.sampled_from(POINTS), exchange=st.sampled_from(EXCHANGES), nth=st.integers(1, 3))
-    def plan_a_break(self, point: Point, exchange: str, nth: int) -> None:
-        self.rig.proxy.break_at(point, named(exchange), nth)
+    @precondition(lambda self: self.world.workers)
+    @rule(
+        index=NUMBERS, point=st.sampled_from((*POINTS, "late")), exchange=st.sampled_from(EXCHANGES), plans=SOME_PLANS
+    )
+    def break_an_exchange(self, index: int, point: Point, exchange: str, plans: list[Planned]) -> None:
+        self.world.proxy(index).break_at(point, named(exchange))
+        self._run(lambda: self._add(plans), then_s=0.05)
 
-    @rule(count=st.integers(0, 2000), direction=st.sampled_from(["up", "down"]))
-    def plan_a_cut(self, count: int, direction: Direction) -> None:
-        self.rig.proxy.cut_after(count, direction)
+    @rule()
+    def late_requests_arrive(self) -> None:
+        for running in self.world.workers:
+            for planned in running.proxy.breaks:
+                planned.release()
+        self._run(then_s=0.02)
 
-    @rule(fault=st.sampled_from(["reset", "black_hole", "freeze", "refuse"]), for_s=st.sampled_from([0.1, 0.7, 1.3]))
-    def disturb(self, fault: str, for_s: float) -> None:
-        """For less than a time-out, more than one, and more than a lock lives."""
+    @precondition(lambda self: self.world.workers)
+    @rule(index=NUMBERS, count=st.integers(0, 2000), direction=st.sampled_from(["up", "down"]), plans=SOME_PLANS)
+    def cut(self, index: int, count: int, direction: Direction, plans: list[Planned]) -> None:
+        self.world.proxy(index).cut_after(count, direction)
+        self._run(lambda: self._add(plans), then_s=0.05)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(
+        index=NUMBERS,
+        fault=st.sampled_from(["reset", "black_hole", "freeze", "refuse"]),
+        length=NUMBERS,
+        plans=SOME_PLANS,
+    )
+    def disturb(self, index: int, fault: str, length: int, plans: list[Planned]) -> None:
+        lengths = SHORT_S if self.world.patient else LONG_S
+        proxy = self.world.proxy(index)
 
         async def step() -> None:
-            getattr(self.rig.proxy, fault)()
-            await asyncio.sleep(for_s)
-            self.rig.proxy.heal()
+            await self._add(plans)
+            await asyncio.sleep(0.02)
+            getattr(proxy, fault)()
+            await asyncio.sleep(lengths[length % len(lengths)])
+            proxy.heal()
 
         self._run(step)
 
-    @precondition(lambda self: not self.restarted and len(self.rig.planned) > 3)
-    @rule()
-    def restart_server(self) -> None:
+    @precondition(lambda self: not self.restarted)
+    @rule(plans=SOME_PLANS)
+    def restart_server(self, plans: list[Planned]) -> None:
         self.restarted = True
-        self._run(self.rig.restart_server)
+        self._run(lambda: self._add(plans), self.world.restart_server)
 
     # --------------------------------------------------------------- the end
 
     def teardown(self) -> None:
         try:
-            problems = self.runner.run(self.rig.problems())
-            for event in self.rig.events if problems else ():
-                note(str(event))
-            assert not problems, "\n".join(problems)
+            if self.rig is not None:
+                problems = self.runner.run(self.rig.problems())
+                assert not problems, "\n".join([*problems, "", *self.rig.story()])
         finally:
-            self.runner.run(self.rig.close())
+            if self.rig is not None:
+                self.runner.run(self.rig.close())
             self.runner.close()
 
 

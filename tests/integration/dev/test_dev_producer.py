@@ -105,7 +105,7 @@ async def test_python_producer_tries_the_same_job_again_and_tells_an_outage_once
     assert queue.jobs[0][2]["id"].startswith("k3j9x0ab12cd")
 
 
-async def test_rate_zero_ends_after_the_examples_and_the_session_goes_on(
+async def test_rate_zero_ends_after_the_examples_and_the_run_goes_on(
     make_producer: Callable[..., Producer],
 ) -> None:
     queue = FakeQueue()
@@ -254,7 +254,7 @@ async def test_node_and_python_add_the_same_jobs(valkey: EmbeddedValkey) -> None
 
 @node
 @needs_node
-async def test_real_node_producer_runs_and_ends_with_the_session(make_producer: Callable[..., Producer]) -> None:
+async def test_real_node_producer_runs_and_ends_with_the_run(make_producer: Callable[..., Producer]) -> None:
     found = await find_node()
     assert isinstance(found, NodeRuntime)
     producer = make_producer(rate=50.0)

@@ -221,5 +221,5 @@ async def test_slot_that_is_torn_down_while_it_writes_lets_go_and_says_so(
     await wait_until(lambda: [e for e in made.of(WorkerError) if e.where == "finish"])
     await asyncio.gather(*(made.worker.stop(by=time.monotonic() + 0.3) for _ in range(2)))
     assert not made.worker.drained
-    assert all(slot.done() for slot in made.worker._slots)
+    assert all(slot.task.done() for slot in made.worker._slots)
     await asyncio.wait_for(made.worker.wait(), 20)

@@ -354,3 +354,16 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
         await process.wait()
     await wait_until(lambda: mark.exists() and mark.read_text())
     await wait_until(lambda: not psutil.pid_exists(int(mark.read_text())))
+
+
+async def test_child_that_stays_silent_is_killed_and_replaced(
+    supervise: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A loop that is blocked for good beats no more; nobody else would give its slots back."""
+    monkeypatch.setattr(module, "SILENT_S", 0.2)
+    monkeypatch.setattr(module, "LISTEN_S", 0.05)
+    dead: list[int] = []
+    silent = spec("beat()\ntime.sleep(60)", silence_s=0.6)
+    await supervise(silent, on_death=dead.append)
+    await wait_until(lambda: len(dead) >= 2)
+    assert "was silent for" in caplog.text

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from config.document import read_document
 from config.json_schema import SCHEMA_FILE, fleet_schema, fleet_schema_text
@@ -13,9 +14,8 @@ from config.loader import DEFAULT_FILE
 from config.tree import plain
 
 
-def validator() -> Any:
-    library = pytest.importorskip("jsonschema", reason="needs jsonschema")
-    return library.Draft202012Validator(fleet_schema())
+def validator() -> Draft202012Validator:
+    return Draft202012Validator(fleet_schema())
 
 
 def raw() -> Any:

@@ -14,7 +14,7 @@ from workers.cli import dev as dev_command
 from workers.cli.commands import app
 from workers.cli.dev import localized
 from workers.cli.options import shipped_config
-from workers.dev.session import Addresses
+from workers.dev.local_run import Addresses
 
 LOCAL = Addresses(redis="redis://127.0.0.1:7000/0", smtp="smtp://127.0.0.1:7001")
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from config.schema import HttpConfig
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -126,13 +128,26 @@ def server() -> Iterator[HTTPServer]:
         thread.join()
 
 
-def health_check(port: int) -> int:
-    """Run the image's own check against a port here."""
+def health_check_code() -> str:
     (text,) = final("HEALTHCHECK")
     python, dash_c, code = json.loads(text[text.index("[") :])
     assert (python, dash_c) == ("python", "-c")
-    code = code.replace(":9464/", f":{port}/")
-    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=False).returncode
+    assert isinstance(code, str)
+    return code
+
+
+def health_check(port: int) -> int:
+    """Run the image's own check against a port here."""
+    command = [sys.executable, "-I", "-c", health_check_code()]
+    return subprocess.run(command, env={"FLEET__HTTP__PORT": str(port)}, capture_output=True, check=False).returncode
+
+
+def test_health_check_asks_the_default_port_where_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.delenv("FLEET__HTTP__PORT", raising=False)
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: asked.append(url))
+    exec(health_check_code(), {})
+    assert asked == [f"http://127.0.0.1:{HttpConfig().port}/livez"]
 
 
 def test_health_check_passes_a_live_fleet(server: HTTPServer) -> None:

@@ -159,21 +159,21 @@ def overlaid(**env: str) -> FleetConfig:
 
 
 def test_container_listens_to_the_outside_and_logs_for_machines() -> None:
-    config = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail")
+    config = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail", SITE_EMAIL_ALIAS="hi@example.com")
     assert config.http.host == "0.0.0.0"
     assert config.log.format == "json"
 
 
-@pytest.mark.parametrize("missing", ["REDIS_URL", "SMTP_URL"])
+@pytest.mark.parametrize("missing", ["REDIS_URL", "SMTP_URL", "SITE_EMAIL_ALIAS"])
 def test_container_without_a_server_is_told_which_variable_to_set(missing: str) -> None:
-    env = {"REDIS_URL": "redis://redis", "SMTP_URL": "smtp://mail"}
+    env = {"REDIS_URL": "redis://redis", "SMTP_URL": "smtp://mail", "SITE_EMAIL_ALIAS": "hi@example.com"}
     del env[missing]
     with pytest.raises(ConfigError, match=rf"overlay\.yaml:.*set {missing} or {missing}_FILE"):
         overlaid(**env)
 
 
 def test_kill_comes_after_the_drain(pod: Document, container: Document) -> None:
-    pools = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail").pools
+    pools = overlaid(REDIS_URL="redis://redis", SMTP_URL="smtp://mail", SITE_EMAIL_ALIAS="hi@example.com").pools
     assert pod["terminationGracePeriodSeconds"] >= pools[argument(container, "--pool")].grace + DRAIN_MARGIN_S
 
 
@@ -196,7 +196,7 @@ def test_secrets_are_files_that_the_process_may_read(pod: Document, container: D
     secrets = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
     mounts = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in secrets]
     files = [each["value"] for each in container["env"] if each["name"].endswith("_FILE")]
-    assert len(files) == len(mounts) == len(secrets) == 2
+    assert (len(files), len(mounts), len(secrets)) == (3, 2, 2)
     assert {Path(file).parent for file in files} == {Path(mount) for mount in mounts}
     for secret in secrets.values():
         assert secret["defaultMode"] == 0o440

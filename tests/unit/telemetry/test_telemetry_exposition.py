@@ -127,6 +127,7 @@ def test_one_process_tells_its_registry_with_every_metric_of_the_first_set() -> 
         "fleet_listener_failures_total",
         "fleet_event_loop_lag_seconds",
         "fleet_redis_connections",
+        "bullmq_queue_paused",
     }
     assert b"_created" not in text
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")

@@ -21,10 +21,10 @@ from workers.telemetry.redaction import (
     MAX_TEXT,
     MAX_TOTAL,
     MORE,
-    is_secret_key,
     redact,
     redact_text,
 )
+from workers.telemetry.secret_patterns import is_secret_key
 
 SECRET = st.text(string.ascii_letters + string.digits, min_size=20, max_size=60).map(lambda s: f"Zq9{s}")
 KEYS = st.sampled_from(

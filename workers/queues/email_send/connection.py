@@ -99,7 +99,7 @@ class SmtpConnection:
         )
 
     async def quit(self, within_s: float) -> None:
-        """Take leave of the server and close."""
+        """Take leave of the server and close, by force after `within_s` seconds. Raises only when cancelled."""
         self._between_mails = False
         await self._session.quit(within_s)
 

@@ -145,6 +145,8 @@ class EmailOptions(BaseModel):
             raise wrong(f"{what} {error}") from None
         if sender.name or sender.needs_smtputf8:
             raise wrong("expected an address alone, its part before the @ in ASCII; the name goes into from_name")
+        if sender.domain.lower() == "localhost" and not info.data["smtp_url"].is_local:
+            raise wrong(f"{given} means nothing to other hosts; set it to the address that mails come from")
         return alias
 
     @field_validator("ehlo_name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,14 @@ class SmtpServer:
     port: int
     username: str | None = None
     password: SecretStr | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """It runs on this machine."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
     @property
     def address(self) -> str:

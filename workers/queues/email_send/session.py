@@ -42,6 +42,7 @@ class SmtpSession:
 
     @property
     def connected(self) -> bool:
+        """Whether there is a connection that neither side has closed, as far as is known here."""
         return self._client is not None and self._client.is_connected
 
     @property
@@ -60,10 +61,16 @@ class SmtpSession:
         return self.client.esmtp_extensions.get(name)
 
     async def take(self, step: faults.Step, call: Callable[[], Awaitable[T]], patience: float = 1.0) -> T:
-        """Take one step within `patience` times options.timeout, and not beyond `until`.
+        """Take one step within `patience` times options.timeout, and not beyond `until`. Returns its reply.
+
+        Args:
+            step: what messages call it; `self.step` from now on.
+            call: sends the command and waits for the reply.
+            patience: how many times options.timeout (seconds) it may take. Defaults to 1.
 
         Raises:
             TimeoutError: no answer by then.
+            aiosmtplib.SMTPException, OSError: what `call` raises.
         """
         self.step = step
         async with asyncio.timeout(min(self._options.timeout * patience, max(0.0, self.until - time.monotonic()))):
@@ -97,7 +104,8 @@ class SmtpSession:
             await self._log_in(*self._options.login)
 
     async def quit(self, within_s: float) -> None:
-        """Take leave (RFC 5321 §4.1.1.10) and close, by force where the server doesn't answer in time."""
+        """Take leave (RFC 5321 §4.1.1.10) and close, by force where the server doesn't answer within `within_s`
+        seconds. Raises only when cancelled."""
         try:
             if self.connected:
                 async with asyncio.timeout(within_s):

@@ -36,7 +36,7 @@ class Addresses:
 
 
 class FleetPart(Service, Protocol):
-    """The fleet as a session sees it."""
+    """The fleet as `make run` sees it."""
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ class FleetPart(Service, Protocol):
         """After `stop`: every job was finished or handed back."""
 
 
-class Session:
+class LocalRun:
     """Runs the parts until it is asked to end, `run_for_s` is over, or a part dies.
 
     Args:
@@ -122,7 +122,7 @@ class Session:
         return stopped and (self._fleet is None or self._fleet.drained)
 
     async def _start_all(self) -> None:
-        """In order; leave off where the session is asked to end."""
+        """In order; leave off where the run is asked to end."""
         for server in (self._board, self._valkey, self._catcher):
             if server is not None and not await self._start(server):
                 return
@@ -142,13 +142,13 @@ class Session:
         self._board.hint("Ctrl-C drains and stops")
 
     async def _start(self, part: Service) -> bool:
-        """Start a part; false if the session was asked to end before that was done."""
+        """Start a part; false if the run was asked to end before that was done."""
         self._parts.append(part)
         return not self._asked.is_set() and await self._unless(self._asked, part.start())
 
     def _tell(self, redis: str) -> None:
         joined = self._valkey is not None and self._valkey.joined
-        self._board.fact("redis", lambda: f"{redis}{' (of another session here)' if joined else ''}")
+        self._board.fact("redis", lambda: f"{redis}{' (of another run here)' if joined else ''}")
         if catcher := self._catcher:
             self._board.fact("mails", lambda: f"{catcher.count} in {_shown(catcher.directory)}")
         if self._fleet is not None and self._fleet.skipped:

@@ -15,10 +15,10 @@ from workers.dev import DevError, PartHealth
 from workers.dev.board_state import BoardState
 from workers.dev.catcher import MailCatcher
 from workers.dev.embedded import EmbeddedValkey
+from workers.dev.local_run import Addresses, LocalRun
 from workers.dev.node import NodeMissing
 from workers.dev.producer import Add, Producer
 from workers.dev.resp import ask, serving_pid
-from workers.dev.session import Addresses, Session
 
 
 class Diary:
@@ -120,7 +120,7 @@ class FakeFleet:
 
 
 class Parts:
-    """A session with a real Valkey and a real mail catcher around a fake fleet."""
+    """A run with a real Valkey and a real mail catcher around a fake fleet."""
 
     def __init__(self, directory: Path, **fleet: Any) -> None:
         self.diary = Diary()
@@ -130,7 +130,7 @@ class Parts:
         self.catcher = MailCatcher(directory / "mails")
         self.added: list[str] = []
 
-    def session(self, **more: Any) -> Session:
+    def local_run(self, **more: Any) -> LocalRun:
         defaults: dict[str, Any] = {
             "board": self.board,
             "make_fleet": self.fleet.made,
@@ -138,7 +138,7 @@ class Parts:
             "catcher": self.catcher,
             "make_producer": self.producer,
         }
-        return Session(**{**defaults, **more})
+        return LocalRun(**{**defaults, **more})
 
     def producer(self, url: str, queues: tuple[str, ...]) -> Producer:
         async def add(queue: str, _name: str, _data: dict[str, Any], _opts: dict[str, Any]) -> str:
@@ -162,12 +162,12 @@ class Parts:
 
 async def test_parts_start_in_order_and_drain_in_the_opposite_order(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    session = parts.session()
-    running = asyncio.create_task(session.run())
+    local = parts.local_run()
+    running = asyncio.create_task(local.run())
     await wait_until(lambda: len(parts.added) >= 3)
     assert parts.fleet.addresses == Addresses(redis=parts.valkey.url, smtp=parts.catcher.url)
     pid = await serving_pid(parts.valkey.port)
-    session.end()
+    local.end()
     assert await asyncio.wait_for(running, 20) is True
 
     assert parts.diary.entries == ["board starts", "fleet starts", "producer ends", "fleet drains", "board stops"]
@@ -181,7 +181,7 @@ async def test_parts_start_in_order_and_drain_in_the_opposite_order(tmp_path: Pa
 async def test_board_is_told_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parts = Parts(tmp_path)
-    assert await parts.session(run_for_s=0.1).run() is True
+    assert await parts.local_run(run_for_s=0.1).run() is True
     assert parts.board.facts["redis"].startswith("redis://127.0.0.1:")
     assert parts.board.facts["mails"] == "0 in mails"
     assert parts.board.facts["health"] == "http://127.0.0.1:1/readyz"
@@ -195,10 +195,8 @@ async def test_board_is_told_where_everything_is(tmp_path: Path, monkeypatch: py
 async def test_joining_a_server_starts_neither_valkey_nor_catcher_nor_producer() -> None:
     diary = Diary()
     board, fleet = FakeBoard(diary), FakeFleet(diary)
-    session = Session(
-        board=board, make_fleet=fleet.made, redis="redis://me:hunter2@redis.example.com/0", run_for_s=0.05
-    )
-    assert await session.run() is True
+    local = LocalRun(board=board, make_fleet=fleet.made, redis="redis://me:hunter2@redis.example.com/0", run_for_s=0.05)
+    assert await local.run() is True
     assert fleet.addresses == Addresses(redis=None, smtp=None)
     assert board.facts["redis"] == "redis://me:***@redis.example.com/0"
     assert "mails" not in board.facts
@@ -207,22 +205,22 @@ async def test_joining_a_server_starts_neither_valkey_nor_catcher_nor_producer()
 
 async def test_second_request_hurries_the_drain_and_undrained_is_told(tmp_path: Path) -> None:
     parts = Parts(tmp_path, drain_s=3600.0)
-    session = parts.session(grace_s=3600.0)
-    running = asyncio.create_task(session.run())
+    local = parts.local_run(grace_s=3600.0)
+    running = asyncio.create_task(local.run())
     await wait_until(lambda: len(parts.added) >= 1)
-    session.end()
+    local.end()
     await wait_until(lambda: "fleet drains" in parts.diary.entries)
-    session.end()
+    local.end()
     assert await asyncio.wait_for(running, 20) is False
     assert parts.diary.entries[-2:] == ["fleet hurries", "board stops"]
 
 
 async def test_request_during_the_start_is_obeyed_at_once(tmp_path: Path) -> None:
     parts = Parts(tmp_path, start_s=3600.0)
-    session = parts.session()
-    running = asyncio.create_task(session.run())
+    local = parts.local_run()
+    running = asyncio.create_task(local.run())
     await wait_until(lambda: parts.fleet.addresses is not None)
-    session.end()
+    local.end()
     assert await asyncio.wait_for(running, 20) is True
     assert parts.diary.entries == ["board starts", "fleet drains", "board stops"]
     assert parts.added == []
@@ -230,33 +228,33 @@ async def test_request_during_the_start_is_obeyed_at_once(tmp_path: Path) -> Non
 
 async def test_request_before_the_run_starts_nothing(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    session = parts.session()
-    session.end()
-    assert await asyncio.wait_for(session.run(), 20) is True
+    local = parts.local_run()
+    local.end()
+    assert await asyncio.wait_for(local.run(), 20) is True
     assert "fleet starts" not in parts.diary.entries
     assert not (tmp_path / "valkey").exists()
 
 
-async def test_valkey_that_can_not_start_ends_the_session_with_its_message(tmp_path: Path) -> None:
+async def test_valkey_that_can_not_start_ends_the_run_with_its_message(tmp_path: Path) -> None:
     (tmp_path / "valkey").touch()
     parts = Parts(tmp_path)
     with pytest.raises(DevError, match="can't make the data directory"):
-        await parts.session().run()
+        await parts.local_run().run()
     assert parts.diary.entries == ["board starts", "board stops"]
 
 
-async def test_catcher_that_can_not_start_ends_the_session_and_valkey(tmp_path: Path) -> None:
+async def test_catcher_that_can_not_start_ends_the_run_and_valkey(tmp_path: Path) -> None:
     (tmp_path / "mails").touch()
     parts = Parts(tmp_path)
     with pytest.raises(DevError, match="can't store mails"):
-        await parts.session().run()
+        await parts.local_run().run()
     assert not parts.valkey.health().ok
     assert await serving_pid(parts.valkey.port) is None
 
 
 async def test_valkey_that_dies_drains_the_fleet_and_raises(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    running = asyncio.create_task(parts.session().run())
+    running = asyncio.create_task(parts.local_run().run())
     await wait_until(lambda: len(parts.added) >= 1)
     pid = await serving_pid(parts.valkey.port)
     assert pid is not None
@@ -268,7 +266,7 @@ async def test_valkey_that_dies_drains_the_fleet_and_raises(tmp_path: Path) -> N
 
 async def test_fleet_that_dies_stops_the_others_and_raises_its_reason(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    running = asyncio.create_task(parts.session().run())
+    running = asyncio.create_task(parts.local_run().run())
     await wait_until(lambda: len(parts.added) >= 1)
     parts.fleet.dies.set_exception(RuntimeError("a worker died"))
     with pytest.raises(RuntimeError, match="a worker died"):
@@ -283,7 +281,7 @@ async def test_fleet_that_can_not_be_built_stops_the_servers(tmp_path: Path) -> 
         raise RuntimeError("nothing to serve")
 
     with pytest.raises(RuntimeError, match="nothing to serve"):
-        await parts.session(make_fleet=broken).run()
+        await parts.local_run(make_fleet=broken).run()
     assert await serving_pid(parts.valkey.port) is None
 
 
@@ -294,21 +292,21 @@ async def test_part_that_fails_to_stop_keeps_no_other_from_stopping(tmp_path: Pa
         raise RuntimeError("will not stop")
 
     parts.fleet.stop = broken  # type: ignore[method-assign]
-    assert await parts.session(run_for_s=0.1).run() is False
+    assert await parts.local_run(run_for_s=0.1).run() is False
     assert await serving_pid(parts.valkey.port) is None
     assert parts.diary.entries[-1] == "board stops"
 
 
-async def test_two_sessions_in_one_directory_share_the_server(tmp_path: Path) -> None:
+async def test_two_runs_in_one_directory_share_the_server(tmp_path: Path) -> None:
     first, second = Parts(tmp_path), Parts(tmp_path)
-    first_session, second_session = first.session(), second.session()
-    first_run = asyncio.create_task(first_session.run())
+    first_local, second_local = first.local_run(), second.local_run()
+    first_run = asyncio.create_task(first_local.run())
     await wait_until(lambda: len(first.added) >= 1)
-    second_run = asyncio.create_task(second_session.run())
+    second_run = asyncio.create_task(second_local.run())
     await wait_until(lambda: len(second.added) >= 1)
-    assert second.board.facts["redis"] == f"{first.valkey.url} (of another session here)"
-    second_session.end()
+    assert second.board.facts["redis"] == f"{first.valkey.url} (of another run here)"
+    second_local.end()
     assert await asyncio.wait_for(second_run, 20) is True
     assert await ask(first.valkey.port, "PING") == "PONG"
-    first_session.end()
+    first_local.end()
     assert await asyncio.wait_for(first_run, 20) is True
