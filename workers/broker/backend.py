@@ -115,8 +115,8 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
             case Delayed():
                 return await self._put_off(job, ending, fetch_next)
             case HandedBack():
-                await self._to_wait(job)
                 await self.unspend_start(job)
+                await self._to_wait(job)
                 return Fetched()
             case Lost():
                 return Fetched()
@@ -225,8 +225,8 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         await self._own.wake(self._named("meta", "marker"), [])
 
     async def unspend_start(self, job: Activation) -> None:
-        """Take back the start that a handed-back job did not make; does nothing the second time."""
-        await self._own.unspend_start([self.toKey(job.id)], [job.fence])
+        """Take back the start that a job did not make which is about to be handed back; the second time nothing."""
+        await self._own.unspend_start([self.toKey(job.id)], [job.fence, job.token])
 
     def _named(self, *names: str) -> list[str]:
         return [self.keys[name] for name in names]

@@ -20,10 +20,10 @@ class Script(Protocol):
     def __call__(self, keys: list[str], args: list[Any]) -> Awaitable[Any]: ...
 
 
-# moveToActive adds 1 to `ats`. A job that is handed back did not start, so the start is taken back; only where it is
-# still the last one: not twice, not from under a worker that has the job by now, and not from a job that is gone.
+# moveToActive adds 1 to `ats`. A job that is handed back did not start, so the start is taken back, before the job is:
+# while its lock is ours nobody else can start it. Sent twice it takes back once.
 _UNSPEND_START = """
-if redis.call("HGET", KEYS[1], "ats") == ARGV[1] then
+if redis.call("GET", KEYS[1] .. ":lock") == ARGV[2] and redis.call("HGET", KEYS[1], "ats") == ARGV[1] then
   return redis.call("HINCRBY", KEYS[1], "ats", -1)
 end
 return nil
@@ -65,7 +65,7 @@ class Scripts:
         self.move_to_wait: Script = client.register_script(loadScript(MOVE_TO_WAIT))
         """Front of `wait`, lock released. KEYS and ARGV: see the Lua file's head."""
         self.unspend_start: Script = client.register_script(_UNSPEND_START)
-        """KEYS: the job. ARGV: the `ats` of the start that is taken back."""
+        """KEYS: the job. ARGV: the `ats` of the start that is taken back, the lock's token."""
         self.limit: Script = client.register_script(_LIMIT)
         """Limit the queue by hand. KEYS: limiter. ARGV: ms. Returns what is left of the limit, ms."""
         self.limit_left: Script = client.register_script(loadScript(LIMIT_LEFT))

@@ -31,10 +31,7 @@ async def settle(backend: FleetBackend, job: Activation, ending: Ending) -> Sett
     next_job = await find_by_token(backend, job.token)
     if next_job is not None:
         return Settled(applied=True, ours=False, next_job=next_job)
-    applied = await _shows(backend, job, ending)
-    if applied and isinstance(ending, HandedBack):  # its second step may be what is missing
-        await backend.unspend_start(job)
-    return Settled(applied=applied, ours=False)
+    return Settled(applied=await _shows(backend, job, ending), ours=False)
 
 
 async def find_by_token(backend: FleetBackend, token: str) -> Activation | None:

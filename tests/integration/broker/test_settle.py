@@ -171,22 +171,23 @@ async def test_row_that_can_not_be_read_is_settled_too(
     assert await settle(backend, active, ENDINGS["completed"]) == Settled(applied=False, ours=False)
 
 
-async def test_half_of_a_hand_back_is_completed(
+async def test_half_of_a_hand_back_is_sent_again_and_takes_nothing_twice(
     backend: FleetBackend, redis: Redis, prefix: str, active: Activation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job is back in `wait` but its start is still counted: the connection broke in between."""
+    """Its start is taken back, but the job is still active: the connection broke in between."""
 
     async def breaks(keys: list[str], args: list[Any]) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(backend._own, "unspend_start", breaks)
+        patched.setattr(backend._own, "move_to_wait", breaks)
         with pytest.raises(ConnectionError):
             await backend.finish(active, ENDINGS["handed-back"], fetch_next=False)
-    assert await redis.hget(f"{prefix}:q:mine", "ats") == "1"
-    for _ in range(2):  # settling twice takes nothing twice
-        assert await settle(backend, active, ENDINGS["handed-back"]) == Settled(applied=True, ours=False)
-        assert await redis.hget(f"{prefix}:q:mine", "ats") == "0"
+    assert await redis.hget(f"{prefix}:q:mine", "ats") == "0"
+    assert await settle(backend, active, ENDINGS["handed-back"]) == Settled(applied=False, ours=True)
+    await backend.finish(active, ENDINGS["handed-back"], fetch_next=False)
+    assert await redis.hget(f"{prefix}:q:mine", "ats") == "0"
+    assert await settle(backend, active, ENDINGS["handed-back"]) == Settled(applied=True, ours=False)
 
 
 async def test_start_of_another_worker_is_not_taken_back(
