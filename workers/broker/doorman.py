@@ -63,7 +63,7 @@ class Doorman:
         self._on_up = on_up
         self._door = asyncio.Lock()
         self._closed = asyncio.Event()
-        self._closing: asyncio.Future[Any] | None = None
+        self._waiting: asyncio.Future[Any] | None = None
         self._idle = False
         self._due_at = 0
         self._failures = 0
@@ -73,6 +73,8 @@ class Doorman:
     def close(self) -> None:
         """No more jobs; whoever waits is let go. A fetch that is under way still delivers its job."""
         self._closed.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     @property
     def limited(self) -> bool:
@@ -188,15 +190,16 @@ class Doorman:
 
     async def unless_closed(self, work: Awaitable[T]) -> T | None:
         """The result of `work`, or None when the door closes first; the work is cancelled then."""
-        task: asyncio.Future[T] = asyncio.ensure_future(work)
-        if self._closing is None or self._closing.cancelled():  # one for all waits: they come with every job
-            self._closing = asyncio.ensure_future(self._closed.wait())
+        waiting: asyncio.Future[T] = asyncio.ensure_future(work)
+        self._waiting = waiting
+        if self._closed.is_set():
+            waiting.cancel()
         try:
-            await asyncio.wait({task, self._closing}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            return await waiting
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if not self._closed.is_set() or (caller is not None and caller.cancelling()):
+                raise
             return None
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            self._waiting = None

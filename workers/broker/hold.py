@@ -42,7 +42,8 @@ class Hold:
         self._on_progress = on_progress
         self.interrupt: Interrupt | None = None
         self.interrupted = asyncio.Event()
-        """Set with each (new) interrupt; whoever waits on it clears it."""
+        """Set with the first interrupt."""
+        self._waiter: asyncio.Future[None] | None = None
         self.on_bound: Callable[[float], None] = lambda until: None
 
     def bound(self, until: float) -> None:
@@ -54,6 +55,13 @@ class Hold:
         if self.interrupt is None or _outranks(interrupt, self.interrupt):
             self.interrupt = interrupt
             self.interrupted.set()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+    def next_interrupt(self) -> asyncio.Future[None]:
+        """Done with the next interrupt, counted from now. One caller at a time; cheaper than a task on an event."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
     async def progress(self, value: int | float | dict[str, Any]) -> None:
         """BullMQ's updateProgress. A Redis that is away is reported, not felt: running jobs run on.

@@ -86,13 +86,8 @@ async def drive(work: Callable[[], Awaitable[Any]], hold: Hold, timeout_s: float
 
 
 async def _wait(task: asyncio.Task[Any], hold: Hold, until: float) -> None:
-    hold.interrupted.clear()
-    asked = asyncio.create_task(hold.interrupted.wait())
-    try:
-        timeout = max(0.0, until - time.monotonic())
-        await asyncio.wait({task, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
+    timeout = max(0.0, until - time.monotonic())
+    await asyncio.wait({task, hold.next_interrupt()}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _cancel(task: asyncio.Task[Any], hold: Hold, end: float) -> None:
