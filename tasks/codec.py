@@ -7,7 +7,7 @@ WireError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -67,8 +67,11 @@ class UnknownTaskType(WireError):
         super().__init__(str(Problem("data.type", "a task type known here", found(name))))
 
 
-def decode(data: object) -> Task:
+def decode(data: object, types: Mapping[str, type[Task]] | None = None) -> Task:
     """Turn a job's parsed JSON into the task that its `type` names.
+
+    Args:
+        types: the models by what `data.type` carries. None: those of this package.
 
     Raises:
         DecodeError: not an object, or not what the type says.
@@ -81,7 +84,7 @@ def decode(data: object) -> Task:
     name = data["type"]
     if not isinstance(name, str):
         raise DecodeError([Problem("data.type", "a string", found(name))])
-    model = tasks.TASKS.get(name)
+    model = (tasks.TASKS if types is None else types).get(name)
     if model is None:
         raise UnknownTaskType(name)
     try:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
@@ -36,10 +36,12 @@ from workers.broker.renewer import Renewer
 from workers.broker.result import message
 from workers.broker.takeover import Takeover, table_path
 from workers.broker.worker import FleetWorker
-from workers.contract import QueueModule, Services
+from workers.contract import Services
 from workers.ops.fleet_service import FleetService
+from workers.queues import QueueModuleError
 from workers.runtime import selection, settings
 from workers.runtime.executor import Executor, Plan
+from workers.runtime.isolation.inline import Inline
 from workers.runtime.process import FleetProcess, OpenQueue
 from workers.runtime.selection import Selection, SelectionError
 from workers.runtime.supervisor import ChildSpec, Supervisor
@@ -86,16 +88,17 @@ def check_options(loaded: LoadedConfig) -> list[ConfigIssue]:
             settings.endpoint(loaded.config)
     except EndpointError as error:
         issues.append(loaded.issue(error.path, error.problem))
-    for queue in sorted(modules.available() & set(loaded.config.queues)):
+    available = modules.available()
+    for queue, entry in sorted(loaded.config.queues.items()):
+        if queue not in available and entry.module is None:
+            continue
         try:
-            loaded.options(queue, _module(queue).options)
+            loaded.options(queue, modules.load(queue, entry.module).options)
         except ConfigError as error:
             issues.extend(error.issues)
+        except QueueModuleError as error:
+            issues.append(loaded.issue(("queues", queue, "module"), str(error)))
     return issues
-
-
-def _module(queue: str) -> QueueModule[Any, Any]:
-    return modules.discover({queue})[queue]
 
 
 # ------------------------------------------------------------------- one process
@@ -123,7 +126,7 @@ def queue_process(
 
     def opener(queue: str, entry: QueueConfig) -> OpenQueue:
         async def open_queue(stack: AsyncExitStack) -> FleetWorker:
-            module = _module(queue)
+            module = modules.load(queue, entry.module)
             options = module.options.model_validate(entry.task.options)
             services = Services(queue=queue, slots=entry.concurrency)
             try:
@@ -131,7 +134,8 @@ def queue_process(
             except Exception as error:
                 raise OpenError(f"queue {queue} can't be opened: {message(error, MAX_REASON)}") from error
             plan = Plan(
-                process=process,
+                task=module.task,
+                isolation=Inline(cast("Any", process)),
                 classify=module.classify,
                 backoff=module.backoff,
                 timeout_s=entry.task.timeout,
@@ -262,7 +266,7 @@ def build_fleet(
     specs = [
         _child(config, chosen, pool, number, command, shared)
         for pool in chosen.pools
-        for number in range(config.pools[pool].processes)
+        for number in range(settings.processes(config.pools[pool]))
     ]
 
     def died(pid: int) -> None:

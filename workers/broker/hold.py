@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, FleetBackend
+from workers.broker.memory import JobMemory
 from workers.broker.result import clean
 
 
@@ -23,6 +24,15 @@ class Interrupt:
     """Monotonic seconds until which the execution may still end by itself."""
     cleanup_s: float = 1.0
     """After `by`, how long a cancelled run may clean up before its slot goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A job as the parent of others: BullMQ's `parent` option."""
+
+    id: str
+    queue_key: str
+    """`<prefix>:<queue>`."""
 
 
 class Hold:
@@ -44,6 +54,10 @@ class Hold:
         self.interrupted = asyncio.Event()
         """Set with the first interrupt."""
         self._waiter: asyncio.Future[None] | None = None
+        self.last_progress: Any = None
+        """What the run last said of its progress; None: nothing."""
+        self.memory: JobMemory | None = None
+        """What the run needed, where that is known exactly."""
         self.on_bound: Callable[[float], None] = lambda until: None
 
     def bound(self, until: float) -> None:
@@ -70,6 +84,7 @@ class Hold:
             ValueError, TypeError: the value is not JSON.
         """
         json.dumps(value, allow_nan=False)  # before it is sent: the script is the wrong place to find out
+        self.last_progress = value
         try:
             await self._backend.updateProgress(self.job.id, value)
         except Exception as error:
@@ -85,6 +100,17 @@ class Hold:
             await self._backend.addLog(self.job.id, clean(line, MAX_REASON), keep_logs)
         except Exception as error:
             self._on_error(error, "log", self.job.id)
+
+    async def checkpoint(self, state: Any) -> None:
+        """Save what a later run of the job goes on from; like `progress` where Redis is away.
+
+        Raises:
+            ValueError, TypeError: the state is not JSON, or larger than MAX_CHECKPOINT.
+        """
+
+    def parent(self) -> Parent:
+        """This job as the parent of others."""
+        return Parent(self.job.id, self._backend.toKey("").rstrip(":"))
 
     async def children_values(self) -> dict[str, Any]:
         """BullMQ's getChildrenValues: results by the child's key. Raises redis errors."""

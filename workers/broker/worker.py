@@ -267,7 +267,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         finally:
             self._leases.remove(hold)
             spans.finish(span, ending, self._describe)
-        self._reports.emit(ended(ending, self._reports.about(job, span), time.monotonic() - started))
+        about = {**self._reports.about(job, span), "memory": hold.memory}
+        self._reports.emit(ended(ending, about, time.monotonic() - started))
         self._doorman.note(fetched)
         if self.closing and not isinstance(ending, Lost):
             await self._wake_others()

@@ -22,6 +22,7 @@ from workers.broker.events import (
     JobProgress,
     JobRetrying,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     QueuePaused,
     WorkerError,
@@ -164,6 +165,8 @@ def describe(event: Event) -> tuple[Tone, str] | None:
             return "bad" if event.paused else "note", "paused for everyone" if event.paused else "paused no longer"
         case JobStalled():
             return "bad", f"{_shortened(event.job_id)} stalled, back in the queue"
+        case LoopBlocked():
+            return "bad", f"the event loop was blocked for {span(event.blocked_s)} by {_shortened(event.job_id)}"
         case WorkerState():
             return "note", f"{event.slots} slots {event.state}"
         case WorkerError():

@@ -17,7 +17,7 @@ from workers.broker.endings import (
 )
 from workers.broker.numbers import is_number
 from workers.broker.result import clean
-from workers.contract import Cancel, HandBack, Requeue, Snooze, WaitForChildren
+from workers.contract import Cancel, HandBack, Park, Requeue, Snooze, TimeUp, WaitForChildren
 from workers.contract import RateLimited as RateLimit
 from workers.runtime.retry import wait_ms
 
@@ -39,6 +39,10 @@ def ending_of(value: Any, *, start: int, asked: bool) -> Ending | str:
             return Delayed(delay_ms=wait_ms(delay), reason=_said(reason))
         case RateLimit(delay_s=delay, reason=reason) if is_number(delay):
             return RateLimited(delay_ms=wait_ms(delay), reason=_said(reason))
+        case Park(wake_s=wake, reason=reason) if is_number(wake):
+            return Delayed(delay_ms=wait_ms(wake), reason=_said(reason))
+        case Park(wake_s=wake):
+            return f"Park(wake_s={str(wake)[:40]}), which is no number of seconds"
         case Snooze(delay_s=delay) | RateLimit(delay_s=delay):
             return f"{type(value).__name__}(delay_s={str(delay)[:40]}), which is no number of seconds"
         case Requeue(reason=reason) if start < FREE_STARTS:
@@ -51,6 +55,8 @@ def ending_of(value: Any, *, start: int, asked: bool) -> Ending | str:
             return Failed(reason=_said(reason), error="Cancel")
         case HandBack(reason=reason) if asked:
             return HandedBack(reason=_said(reason))
+        case TimeUp():
+            return "TimeUp although its time was not up"
         case HandBack():  # as above
             return "HandBack although nobody had asked for the slot; Snooze puts a job off"
         case _:

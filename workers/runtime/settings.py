@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+from config.pool_section import PoolConfig
 from config.redis_section import RedisConfig
-from config.schema import FleetConfig, QueueConfig, RetryConfig
+from config.schema import FleetConfig, QueueConfig
+from config.task_section import RetryConfig
 from workers.broker.endpoint import Endpoint
 from workers.broker.reconnect import Reconnect
 from workers.broker.settings import WorkerSettings
@@ -54,6 +58,11 @@ def retry_policy(retry: RetryConfig) -> RetryPolicy:
         jitter=retry.jitter,
         over_job=frozenset(retry.over_job),
     )
+
+
+def processes(pool: PoolConfig) -> int:
+    """How many processes the supervisor keeps running; `auto` is one for each core that it may use."""
+    return len(os.sched_getaffinity(0)) if pool.processes == "auto" else pool.processes
 
 
 def limits(entry: QueueConfig) -> Limits:

@@ -23,6 +23,7 @@ from workers.broker.events import (
     JobProgress,
     JobRetrying,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     QueuePaused,
     WorkerError,
@@ -69,6 +70,8 @@ def line_for(event: Event) -> Line:
             return Line(logging.DEBUG, "queue drained", {"queue": event.queue})
         case JobStalled():
             return Line(logging.WARNING, "job stalled", {"queue": event.queue, "job_id": event.job_id})
+        case LoopBlocked():
+            return _blocked(event)
         case WorkerState():
             return Line(logging.INFO, f"worker {event.state}", {"queue": event.queue, "slots": event.slots})
         case WorkerError():
@@ -80,6 +83,12 @@ def line_for(event: Event) -> Line:
             if event.up:
                 return Line(logging.INFO, "connected to Redis", fields)
             return Line(logging.WARNING, "connection to Redis lost", fields)
+
+
+def _blocked(event: LoopBlocked) -> Line:
+    fields = {"queue": event.queue, "task_type": event.task_type, "job_id": event.job_id}
+    said = "the event loop was blocked" if event.over else "the event loop is blocked"
+    return Line(logging.WARNING, said, {**fields, "blocked_s": round(event.blocked_s, 3), "stack": event.stack})
 
 
 def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tasks.base import Task
 from tasks.email_send import EmailSend
 from tests.queues.email_send.mail_server import MailServer, Script, ScriptedServer
-from workers.contract import Services, StopRequest
+from workers.contract import Effect, Services, StopRequest
 from workers.queues.email_send import MODULE
+from workers.queues.email_send.processor import open_email
 
 MakeServer = Callable[..., Awaitable[MailServer]]
 MakeScripted = Callable[..., Awaitable[ScriptedServer]]
@@ -29,6 +31,19 @@ class Context:
     fence: int = 1
     deadline: float = field(default_factory=lambda: time.monotonic() + 30)
     stop: StopRequest | None = None
+    restored: Any = None
+
+    def decline(self, reason: str) -> None:
+        raise AssertionError("a mail is sent or not, nothing is declined")
+
+    async def checkpoint(self, state: Any) -> StopRequest | None:
+        raise AssertionError("a mail has no steps")
+
+    async def add(self, task: Task, *, child: bool = False) -> str:
+        raise AssertionError("a mail adds no jobs")
+
+    def once(self, effect: str) -> AbstractAsyncContextManager[Effect]:
+        raise AssertionError("not used yet")
 
     async def progress(self, value: int | float | dict[str, Any]) -> None:
         raise AssertionError("the module reports no progress")
@@ -90,7 +105,7 @@ async def open_module() -> AsyncIterator[OpenModule]:
         async def open_for(server: Any, *, slots: int = 5, **options: Any) -> Send:
             values = {"smtp_url": f"smtp://127.0.0.1:{server.port}", "from_alias": "hi@vrooli.test", **options}
             checked = MODULE.options.model_validate(values)
-            processor = await stack.enter_async_context(MODULE.open(Services(queue="email-send", slots=slots), checked))
+            processor = await stack.enter_async_context(open_email(Services(queue="email-send", slots=slots), checked))
 
             async def send(task: EmailSend | None = None, ctx: Context | None = None) -> Any:
                 return await processor(task or mail(), ctx or Context())

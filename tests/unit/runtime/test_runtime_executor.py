@@ -21,6 +21,7 @@ from workers.broker.hold import Hold, Interrupt
 from workers.contract import Cancel, HandBack, JobContext, PermanentError, Snooze, TransientError, Verdict, retry_all
 from workers.runtime import deadline
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
 from workers.runtime.retry import MAX_DELAY_MS, RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("complaints")
@@ -40,7 +41,7 @@ async def sends(task: EmailSend, ctx: JobContext) -> Any:
 def executor(process: Process = sends, *, limits: dict[str, Any] | None = None, **plan: Any) -> Executor:
     values = {"max_data_bytes": 1000, "unknown_delay_s": 30.0, "unknown_give_up_s": 3600.0, **(limits or {})}
     parts: dict[str, Any] = {"classify": retry_all, "timeout_s": NEVER, "retry": RetryPolicy(attempts=3, delay_s=2)}
-    served = {"email-send": Plan(process=process, **{**parts, **plan})}
+    served = {"email-send": Plan(isolation=Inline(process), **{**parts, **plan})}
     return Executor(served, Limits(**values), draw=lambda: 0.5, clock=lambda: NOW)
 
 
