@@ -24,6 +24,7 @@ from config.loader import LoadedConfig, load
 from config.quantities import parse_duration
 from config.schema import FleetConfig, QueueConfig
 from workers.broker.preflight import StartRefusedError
+from workers.cli.last_exit import run_to_exit
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.shutdown import Signals
 from workers.dev import DevError
@@ -102,14 +103,14 @@ def dev(
             data_dir=data_dir or Path(loaded.config.redis.data_dir),
             with_producer=not no_producer,
         )
-        drained = _run(loaded, settings)
+        code = _run(loaded, settings)
     except (ConfigError, SelectionError) as error:
         raise _ended(error, EXIT_USAGE) from None
     except (DevError, OpsServerError) as error:
         raise _ended(error, 1) from None
     except StartRefusedError as error:
         raise _ended(error, EXIT_REFUSED) from None
-    raise typer.Exit(0 if drained else 1)
+    raise typer.Exit(code)
 
 
 def _load(config: Path, overlays: list[Path], overrides: list[str]) -> LoadedConfig:
@@ -130,14 +131,14 @@ def _ended(error: Exception, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _run(loaded: LoadedConfig, settings: DevSettings) -> bool:
+def _run(loaded: LoadedConfig, settings: DevSettings) -> int:
     embedded = loaded.config.redis.url == "embedded"
     title = "Fleet, all on this machine" if embedded else "Fleet, with the Redis server of the configuration"
     board = board_for(Console(), title)
     with ExitStack() as stack:
         if embedded or (isinstance(board, LiveBoard) and sys.stderr.isatty()):
             board.fact("log", _log_to(settings.data_dir / "fleet.log", stack))
-        return asyncio.run(_serve(loaded, settings, board, embedded=embedded))
+        return run_to_exit(_serve(loaded, settings, board, embedded=embedded))
 
 
 def _log_to(path: Path, stack: ExitStack) -> Callable[[], str]:
@@ -153,7 +154,7 @@ def _log_to(path: Path, stack: ExitStack) -> Callable[[], str]:
     return lambda: str(path)
 
 
-async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, embedded: bool) -> bool:
+async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, embedded: bool) -> int:
     config = loaded.config
     chosen = select(config)  # before any server is started for nothing
 
@@ -182,10 +183,13 @@ async def _serve(loaded: LoadedConfig, settings: DevSettings, board: Board, *, e
         grace_s=max(config.pools[entry.pool].grace for entry in chosen.served.values()),
         run_for_s=settings.run_for_s,
     )
-    Signals(lambda _: run.end(), run.end)
+    signals = Signals(lambda _: run.end(), run.end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, run.end)  # the terminal was closed
-    return await run.run()
+    try:
+        return 0 if await run.run() else 1
+    finally:
+        signals.close()
 
 
 def localized(config: FleetConfig, addresses: Addresses, *, say: Callable[[str], None]) -> FleetConfig:
