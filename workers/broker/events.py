@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from workers.broker.memory import JobMemory
 
+RungName: TypeAlias = Literal["warn", "checkpoint", "pause", "stop", "cancel", "kill"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
@@ -100,7 +102,7 @@ class JobLost(JobEvent):
 class JobRung(JobEvent):
     """The run has reached a rung of its ladder."""
 
-    rung: Literal["warn", "checkpoint", "pause", "stop", "cancel", "kill"]
+    rung: RungName
     after_s: float
     """Seconds that the run has taken so far."""
     attempt_of_rung: int

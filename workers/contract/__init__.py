@@ -14,6 +14,7 @@ from workers.contract.errors import (
     TransientError,
     UserError,
 )
+from workers.contract.failure import FinalFailure, OnFailed
 from workers.contract.module import (
     BackoffStrategy,
     Isolation,
@@ -45,12 +46,14 @@ __all__ = [
     "CrashedError",
     "Effect",
     "FailureClass",
+    "FinalFailure",
     "HandBack",
     "Health",
     "Isolation",
     "JobContext",
     "JobError",
     "Ledger",
+    "OnFailed",
     "Outcome",
     "Park",
     "PermanentError",

@@ -59,7 +59,8 @@ class JobContext(Protocol):
 
     @property
     def fence(self) -> int:
-        """BullMQ's `ats`: +1 at every activation, stalls included. A lower fence is an older run."""
+        """BullMQ's `ats`: +1 at every activation, stalls included. A lower fence is an older run; the next run after
+        a hand-back, whose start is taken back, has the same."""
 
     @property
     def deadline(self) -> float:
@@ -67,25 +68,36 @@ class JobContext(Protocol):
 
     @property
     def restored(self) -> Any:
-        """The state of the last `checkpoint` of an earlier run of this job; None where there is none."""
+        """The state of the last `checkpoint` of an earlier run of this job; None where there is none, or none that can
+        be read."""
 
     @property
     def stop(self) -> StopRequest | None:
         """Set when the host wants the slot back. Look at it after any await."""
 
+    @property
+    def checkpoint_due(self) -> bool:
+        """The host asks for a `checkpoint`, by which it is answered: what is not saved may soon be lost."""
+
     def decline(self, reason: str) -> None:
-        """Say that the present stop request can't be met now, so that the host need not wait for it: it goes to the
-        next rung of its ladder at once.
+        """Say that what the ladder asks now (a pause, a stop, a checkpoint) can't be done, so that the host need not
+        wait for it: the request is over, and the next rung follows, at once where it has no time of its own. What the
+        host can't take back, a drain or a lost lock, is not declined by it; nothing is where nothing was asked.
+
+        Args:
+            reason: for the log.
         """
 
     async def progress(self, value: Progress) -> None:
         """Store the job's progress (BullMQ's updateProgress) and tell its listeners.
 
         Args:
-            value: a number, by habit 0 to 100, or an object `{"status": …, "progress": 40, "currentStep": …}`.
+            value: a finite number, by habit 0 to 100, or an object of JSON, 64 kB at most, by habit
+                `{"status": "running", "progress": 40, "currentStep": "fetch"}`: what it has of these three is a text, a
+                number and a text.
 
         Raises:
-            ValueError, TypeError: it is not JSON.
+            ValueError, TypeError: it is neither.
         """
 
     async def log(self, line: str) -> None:
@@ -98,7 +110,8 @@ class JobContext(Protocol):
         A state that can't be stored now is reported, not felt: the run goes on, and a later one starts further back.
 
         Args:
-            state: JSON, 1 MB at most. The next run finds it in `restored`; a completed job's is forgotten.
+            state: JSON, 1 MB at most. The next run finds it in `restored`, up to a week after it was saved or after the
+                time until which the job was put off. It is forgotten when the job has completed or failed for good.
 
         Raises:
             ValueError, TypeError: it is not JSON, or too large.

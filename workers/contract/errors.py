@@ -8,7 +8,8 @@ JobError
     ├── BudgetError     its owner has no credits left for it
     └── UserError       its owner asked for what can't be done
 
-Any other exception goes through the module's `classify`.
+Any other exception goes through the module's `classify`. What follows a failure is decided in
+`workers/runtime/retry.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from __future__ import annotations
 from typing import ClassVar, Literal, TypeAlias
 
 FailureClass: TypeAlias = Literal["transient", "permanent", "rate-limited", "budget", "user", "crashed", "timed-out"]
-"""What kind of failure it was: counted by it, shown in logs and traces; a bounded set, safe as a metric label."""
+"""What kind of failure it was: counted by it, shown in logs and traces; a bounded set, safe as a metric label.
+
+- transient: it may work later. What nobody has classified too, programming errors included: a release may mend them.
+- permanent: it never will: invalid data, an answer that stays the same.
+- rate-limited: somebody upstream takes no more for now.
+- budget: its owner has nothing left for it.
+- user: its owner asked for what can't be done; the reason is fit to be shown to that person.
+- crashed: what ran it died or would have died: a signal, `sys.exit`, no memory left.
+- timed-out: it did not end in its time.
+
+After permanent, budget and user no attempt follows, whatever attempts are left.
+"""
 
 
 class JobError(Exception):
-    """The job failed."""
+    """The job failed, and may succeed later. Subclasses may set `failure`."""
 
     failure: ClassVar[FailureClass] = "transient"
 

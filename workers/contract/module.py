@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tasks.base import Task
 from workers.contract.context import JobContext
 from workers.contract.errors import FailureClass
+from workers.contract.failure import OnFailed
 from workers.contract.outcomes import Outcome
 from workers.contract.sync_context import SyncJobContext
 
@@ -23,9 +24,11 @@ T_contra = TypeVar("T_contra", bound=Task, contravariant=True)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a failure is worth another attempt. Defaults: yes, after the queue's backoff."""
+    """Whether a failure is worth another attempt. Defaults: yes, after the queue's backoff; `Verdict()` leaves it to
+    the host, which knows some exceptions of Python's own."""
 
     retry: bool = True
+    """No matter for a failure that is permanent, budget or user: none follows."""
     retry_after_s: float | None = None
     """Seconds before which a retry is pointless; replaces the queue's backoff when longer."""
     failure: FailureClass | None = None
@@ -33,7 +36,7 @@ class Verdict:
 
 
 def retry_all(error: Exception) -> Verdict:
-    """The default classification: every failure may be retried."""
+    """The default classification: it is left to the host, which retries all but invalid data."""
     return Verdict()
 
 
@@ -102,3 +105,8 @@ class QueueModule(Generic[T, OptionsT]):
     backoff: BackoffStrategy | None = None
     """Asked, for two seconds at most, where a job's own backoff is of a type that BullMQ does not know (Node's
     `backoffStrategy`). Where it fails, or is absent, the queue's backoff applies. Defaults to none."""
+
+    on_failed: OnFailed[T] | None = None
+    """Pure. Where YAML says `on_failed: notify`: the task to add when a job has failed for good, once for each such
+    failure, to the queue of its type; None from it: nothing. Defaults to a `notification-create` for the task's
+    `userId`, in neutral words: the reason is shown for class `user` alone."""

@@ -21,6 +21,7 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
     LoopBlocked,
     QueueDrained,
@@ -131,7 +132,7 @@ class BoardState:
                 row.busy = 0 if event.state == "closed" else row.busy
             case JobActive():
                 row.busy += 1
-            case JobProgress():
+            case JobProgress() | JobRung():
                 pass
             case JobEvent():
                 row.busy = max(0, row.busy - 1)
@@ -185,6 +186,8 @@ def _describe_job(event: JobEvent) -> tuple[Tone, str] | None:
             return "start", f"started{attempt}{waited}"
         case JobCompleted():
             return "good", f"completed in {span(event.duration_s)}"
+        case JobRung():
+            return "wait", f"takes {span(event.after_s)} so far: {event.rung}"
         case JobRetrying():
             again = f"again in {span(event.delay_s)}"
             return "wait", f"attempt {event.attempt} failed, {again}: {_reason(event.reason)}"

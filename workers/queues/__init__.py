@@ -69,5 +69,9 @@ def _module(queue: str, name: str, where: str) -> QueueModule[Any, Any]:
         found = "nothing" if module is None else f"a {type(module).__name__}"
         raise QueueModuleError(f"{where}: expected `MODULE = QueueModule(…)`, found {found}")
     if module.task.type_name() != queue:
-        raise QueueModuleError(f"{where}: its MODULE is for task type '{module.task.type_name()}', not '{queue}'")
+        other = module.task.type_name()
+        raise QueueModuleError(
+            f"{where}: its MODULE is for task type '{other}', not '{queue}': name its queue '{other}', or give it a task "
+            f"model whose type is '{queue}'"
+        )
     return module

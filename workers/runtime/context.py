@@ -1,4 +1,4 @@
-"""The host's side of JobContext for processors that run on the event loop."""
+"""The host's side of JobContext: what one run may ask, answered on the event loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Hold, Parent
 from workers.broker.result import message
 from workers.contract import Effect, Ledger, Progress, StopRequest, TransientError, UnavailableError
+from workers.runtime.requests import Requests
 
 T = TypeVar("T")
 
@@ -25,26 +26,27 @@ class Ports:
     ledger: Ledger | None = None
 
 
+NO_PORTS = Ports()
+
+
 class HostContext:
-    """One run of one job; implements workers.contract.JobContext.
+    """One run of one job; implements workers.contract.JobContext. Used on the loop; an isolation whose processor runs
+    elsewhere forwards `stop` and `checkpoint_due` there (`on_change`), and its calls and `decline` back.
 
     Args:
         hold: the job and its lock.
-        deadline: monotonic seconds at which the run is ended.
+        deadline: monotonic seconds at which the run is cancelled at the latest.
         restored: what an earlier run has saved.
+        ports: what the run may reach beyond its own job.
     """
 
-    def __init__(
-        self,
-        hold: Hold,
-        deadline: float,
-        *,
-        restored: Any = None,
-        ports: Ports | None = None,
-    ) -> None:
+    __slots__ = ("_hold", "_ports", "requests", "restored")
+
+    def __init__(self, hold: Hold, deadline: float, *, restored: Any = None, ports: Ports = NO_PORTS) -> None:
         self._hold = hold
-        self._deadline = deadline
-        self._ports = ports or Ports()
+        self._ports = ports
+        self.requests = Requests(hold, deadline)
+        """What the host asks of the run; given to its driver."""
         self.restored = restored
 
     @property
@@ -65,18 +67,27 @@ class HostContext:
     @property
     def deadline(self) -> float:
         """See JobContext."""
-        return self._deadline
+        return self.requests.deadline
 
     @property
     def stop(self) -> StopRequest | None:
         """See JobContext."""
-        interrupt = self._hold.interrupt
-        if interrupt is None:
-            return None
-        return StopRequest(kind=interrupt.kind, reason=interrupt.reason, by=min(interrupt.by, self._deadline))
+        return self.requests.stop
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """See JobContext."""
+        return self.requests.checkpoint_due
 
     def decline(self, reason: str) -> None:
         """See JobContext."""
+        self.requests.decline(reason)
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` on the loop whenever `stop` or `checkpoint_due` has changed, until what this returns is
+        called. A listener that raises is logged.
+        """
+        return self.requests.on_change(listener)
 
     async def progress(self, value: Progress) -> None:
         """See JobContext."""
@@ -88,7 +99,8 @@ class HostContext:
 
     async def checkpoint(self, state: Any) -> StopRequest | None:
         """See JobContext."""
-        await self._hold.checkpoint(state)
+        if await self._hold.checkpoint(state):
+            self.requests.saved()
         return self.stop
 
     async def add(self, task: Task, *, child: bool = False) -> str:

@@ -6,22 +6,27 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tasks import TASKS
 from tasks.base import Task
 from tasks.codec import DecodeError, UnknownTaskType, decode
+from tasks.tier import tier_of
 from workers.broker.activation import Activation
 from workers.broker.endings import Delayed, Ending, Failed
 from workers.broker.hold import Hold
 from workers.contract import BackoffStrategy, Verdict
 from workers.runtime import retry
-from workers.runtime.context import HostContext
-from workers.runtime.deadline import CLEANUP_S, drive
+from workers.runtime.alarm import Alarm
+from workers.runtime.context import NO_PORTS, HostContext, Ports
+from workers.runtime.deadline import drive
 from workers.runtime.decision import Decision
+from workers.runtime.hint import NO_HINT, hint_of
 from workers.runtime.isolation.call import Call, Isolation
+from workers.runtime.ladder import Climb, Ladder
 
-#: How long after its time-out a run's lock is still renewed, seconds: for its clean-up and for a loop that is late.
-LOCK_SLACK_S = CLEANUP_S + 5.0
+#: How long after the end of its ladder a run's lock is still renewed, seconds: for a loop that is late.
+LOCK_SLACK_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,8 @@ class Plan:
 
     isolation: Isolation
     classify: Callable[[Exception], Verdict]
-    timeout_s: float
-    """Seconds for one run of the processor; then it is cancelled and the attempt has failed."""
+    ladder: Ladder
+    """What is done to a run that takes long."""
     retry: retry.RetryPolicy
     task: type[Task] | None = None
     """The model of its data. None: the one that `tasks` has for this type."""
@@ -57,6 +62,7 @@ class Executor:
 
     Args:
         plans: by task type.
+        ports: what its runs may reach beyond their jobs.
         draw: a random number in [0, 1) for jitter.
         clock: seconds since the epoch.
     """
@@ -66,13 +72,17 @@ class Executor:
         plans: Mapping[str, Plan],
         limits: Limits,
         *,
+        ports: Ports = NO_PORTS,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plans = plans
+        self._plans = {
+            name: (plan, Decision(plan.classify, plan.backoff, plan.retry, draw)) for name, plan in plans.items()
+        }
         self._types = {**TASKS, **{name: plan.task for name, plan in plans.items() if plan.task is not None}}
         self._limits = limits
-        self._draw = draw
+        self._ports = ports
+        self._alarm = Alarm()
         self._clock = clock
 
     async def execute(self, job: Activation, hold: Hold) -> Ending:
@@ -80,19 +90,28 @@ class Executor:
         read = self._read(job)
         if not isinstance(read, Task):
             return read
-        plan = self._plans[read.type]
-        deadline = time.monotonic() + plan.timeout_s
-        hold.bound(deadline + LOCK_SLACK_S)
-        context = HostContext(hold, deadline)
+        plan, decision = self._plans[read.type]
+        climb = plan.ladder.only or _climb(plan.ladder, read, job)
+        restored = await hold.restored()
+        started = time.monotonic()
+        hold.bound(started + climb.end_s + LOCK_SLACK_S)
+        context = HostContext(hold, started + climb.cut_s, restored=restored, ports=self._ports)
         call = Call(queue=job.queue, task=read, data=job.data, context=context)
-        end = await drive(lambda: plan.isolation.run(call), hold, plan.timeout_s)
+        end = await drive(
+            partial(plan.isolation.run, call),
+            hold,
+            climb,
+            requests=context.requests,
+            kill=call.kill,
+            on_rung=hold.on_rung,
+            alarm=self._alarm,
+        )
         hold.memory = call.memory
-        decision = Decision(plan.classify, plan.backoff, plan.retry, self._draw)
         return await decision.ending(end, job, hold)
 
     # ------------------------------------------------------------------ decode
 
-    def _read(self, job: Activation) -> Task | Ending:
+    def _read(self, job: Activation) -> Task | Failed | Delayed:
         if job.defects:
             return Failed(reason="; ".join(job.defects), error="DecodeError")
         if job.data_bytes > self._limits.max_data_bytes:
@@ -109,7 +128,7 @@ class Executor:
             return self._unknown(job, f"data.type: '{task.type}' is not served on queue {job.queue}")
         return task
 
-    def _unknown(self, job: Activation, reason: str) -> Ending:
+    def _unknown(self, job: Activation, reason: str) -> Failed | Delayed:
         """A type that this worker can't read may be a newer worker's: put off for a while, then failed."""
         delay_s = self._limits.unknown_delay_s
         age_s = self._clock() - job.due / 1000
@@ -118,3 +137,10 @@ class Executor:
         if age_s >= self._limits.unknown_give_up_s:
             return Failed(reason=reason, error="UnknownTaskType")
         return Delayed(delay_ms=retry.wait_ms(delay_s), reason=reason)
+
+
+def _climb(ladder: Ladder, task: Task, job: Activation) -> Climb:
+    """The rungs of this run: by whose task it is and what its job says, where the ladder asks for either."""
+    tier = tier_of(task) if ladder.by_tier else "free"
+    hint = NO_HINT if ladder.job_may_set_s is None else hint_of(job.data, job.opts)
+    return ladder.for_run(tier, hint)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from tasks.base import Task
 from tasks.email_send import EmailSend
+from tests import job_context
 from tests.queues.email_send.mail_server import MailServer, Script, ScriptedServer
-from workers.contract import Effect, Services, StopRequest
+from workers.contract import Services
 from workers.queues.email_send import MODULE
 from workers.queues.email_send.processor import open_email
 
@@ -22,40 +20,10 @@ MakeServer = Callable[..., Awaitable[MailServer]]
 MakeScripted = Callable[..., Awaitable[ScriptedServer]]
 
 
-@dataclass
-class Context:
-    """A JobContext without a host."""
+class Context(job_context.Context):
+    """A mail is sent or not: no part of it is declined, saved or logged, and nothing may fail once it is out."""
 
-    job_id: str = "job-1"
-    attempt: int = 1
-    fence: int = 1
-    deadline: float = field(default_factory=lambda: time.monotonic() + 30)
-    stop: StopRequest | None = None
-    restored: Any = None
-
-    def decline(self, reason: str) -> None:
-        raise AssertionError("a mail is sent or not, nothing is declined")
-
-    async def checkpoint(self, state: Any) -> StopRequest | None:
-        raise AssertionError("a mail has no steps")
-
-    async def add(self, task: Task, *, child: bool = False) -> str:
-        raise AssertionError("a mail adds no jobs")
-
-    def once(self, effect: str) -> AbstractAsyncContextManager[Effect]:
-        raise AssertionError("not used yet")
-
-    async def progress(self, value: int | float | dict[str, Any]) -> None:
-        raise AssertionError("the module reports no progress")
-
-    async def log(self, line: str) -> None:
-        raise AssertionError("nothing may fail after the mail is out, so nothing is logged to Redis")
-
-    async def children_values(self) -> dict[str, Any]:
-        raise AssertionError("an e-mail has no children")
-
-    async def children_failures(self) -> dict[str, str]:
-        raise AssertionError("an e-mail has no children")
+    allowed = frozenset()
 
 
 Send = Callable[..., Awaitable[Any]]

@@ -16,6 +16,7 @@ from workers.contract import PermanentError, Verdict
 from workers.runtime import decision as deciding
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("complaints")
@@ -48,7 +49,7 @@ def fail(make_hold: Callable[..., Hold]) -> Fails:
         plan = Plan(
             isolation=Inline(process),
             classify=lambda error: Verdict(),
-            timeout_s=60,
+            ladder=Ladder.timeout(60),
             retry=RetryPolicy(**{"attempts": 3, "delay_s": 9, **policy}),
             backoff=strategy,
         )

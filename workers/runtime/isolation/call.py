@@ -11,6 +11,15 @@ from workers.broker.memory import JobMemory
 from workers.contract import JobContext, JobError, Verdict
 
 
+class RunContext(JobContext, Protocol):
+    """The host's side of a JobContext, used on the loop: an isolation whose processor runs elsewhere carries `stop` and
+    `checkpoint_due` there, and calls back.
+    """
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever `stop` or `checkpoint_due` has changed; returns what ends that."""
+
+
 @dataclass(slots=True)
 class Call:
     """One run of one job, on its way to the processor.
@@ -19,13 +28,13 @@ class Call:
         queue: the queue's name.
         task: the decoded task.
         data: the job's data as it came, for what must send it on.
-        context: what the processor may ask; a HostContext.
+        context: what the processor may ask.
     """
 
     queue: str
     task: Task
     data: Mapping[str, Any]
-    context: JobContext
+    context: RunContext
     memory: JobMemory | None = None
     """Set by an isolation that can measure it, before the call ends."""
     on_kill: Callable[[], None] | None = field(default=None, repr=False)

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from workers.contract import JobContext
+from workers.runtime.isolation import forks
 from workers.runtime.isolation.call import Call
+from workers.runtime.isolation.processors import checked
 
 
 class Inline:
@@ -18,7 +20,8 @@ class Inline:
 
     def __init__(self, process: Callable[[Any, JobContext], Awaitable[Any]]) -> None:
         self._process = process
+        forks.install()
 
     async def run(self, call: Call) -> Any:
         """See Isolation."""
-        return await self._process(call.task, call.context)
+        return checked(await self._process(call.task, call.context))
