@@ -71,7 +71,7 @@ def _module(queue: str, name: str, where: str) -> QueueModule[Any, Any]:
     if module.task.type_name() != queue:
         other = module.task.type_name()
         raise QueueModuleError(
-            f"{where}: its MODULE is for task type '{other}', not '{queue}': name its queue '{other}', or give it a task "
-            f"model whose type is '{queue}'"
+            f"{where}: its MODULE is for task type '{other}', not '{queue}': name its queue '{other}', or give it a "
+            f"task model whose type is '{queue}'"
         )
     return module
