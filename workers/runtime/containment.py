@@ -11,8 +11,10 @@ from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from workers.broker.backend import MAX_REASON
 from workers.broker.result import message
+
+#: Characters of an exception's text. Child processes import this file, and nothing that knows Redis with it.
+MAX_TEXT = 8_192
 
 _inside: ContextVar[bool] = ContextVar("fleet_inside_a_run", default=False)
 
@@ -22,7 +24,7 @@ class EscapedError(Exception):
 
     def __init__(self, error: BaseException) -> None:
         name = type(error).__name__
-        text = message(error, MAX_REASON)
+        text = message(error, MAX_TEXT)
         super().__init__(f"the processor raised {name}" + ("" if text == name else f": {text}"))
 
 

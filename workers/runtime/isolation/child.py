@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, cast
 
 from workers.broker.result import clean
@@ -290,4 +290,5 @@ class Child:
             log.error("child process %d of queue %s can't be killed", self.pid, self._brief.queue)
 
 
-_IDLE = copy_context()
+#: The log context of nobody's job.
+_IDLE = Context()

@@ -52,6 +52,7 @@ def _before() -> None:
         _at_fork.loop = asyncio.get_running_loop()
     except RuntimeError:
         _at_fork.loop = None
+    _at_fork.in_main = threading.current_thread() is threading.main_thread()
 
 
 def _after_in_copy() -> None:
@@ -60,7 +61,8 @@ def _after_in_copy() -> None:
     _cut_off()
     loop: asyncio.AbstractEventLoop | None = getattr(_at_fork, "loop", None)
     if loop is None:
-        threading.Thread(target=_mind, args=(threading.get_ident(),), daemon=True).start()
+        if not _at_fork.in_main:
+            threading.Thread(target=_mind, args=(threading.get_ident(),), daemon=True).start()
         return
     ready = getattr(loop, "_ready", None)
     if isinstance(ready, deque):  # asyncio's own loop: other jobs' steps, which the original takes

@@ -41,6 +41,7 @@ class Listener:
         self._reading = threading.Lock()
         self._busy = threading.Event()
         self._run: object | None = None
+        self._closed = False
 
     def first(self) -> dict[str, Any] | None:
         """Wait for the first message, before there is a loop; None: none comes."""
@@ -69,8 +70,15 @@ class Listener:
         """The run has ended."""
         self._run = None
 
+    def close(self) -> None:
+        """Take no more messages: the socket is about to be closed here, which is not the end of the host."""
+        with self._reading:
+            self._closed = True
+
     def _receive(self) -> None:
         with self._reading:
+            if self._closed:
+                return
             try:
                 data = self._channel.recv(_CHUNK, socket.MSG_DONTWAIT)
             except BlockingIOError:  # the other one has read it
@@ -81,8 +89,8 @@ class Listener:
                 self._frames.feed(data)
             while (message := self._frames.next()) is not None:
                 self._take(message)
-        if not data:
-            self._on_end()
+            if not data:
+                self._on_end()
 
     def _stand_in(self) -> None:
         readable = select.poll()

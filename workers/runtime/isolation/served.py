@@ -91,7 +91,10 @@ class _Child:
             self._loop = runner.get_loop()
             self._end = asyncio.Event()
             self._listener.listen(self._loop)
-            return _persistently(self._loop, self._serve(brief))
+            try:
+                return _persistently(self._loop, self._serve(brief))
+            finally:
+                self._listener.close()
 
     async def _serve(self, brief: Brief) -> int:
         try:
