@@ -24,8 +24,6 @@ class Failed:
     error: str
     """The exception's class or another short, bounded name: safe as a metric label."""
     stack: str = ""
-    failure: str = "permanent"
-    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +34,6 @@ class Retry:
     error: str
     delay_ms: int
     stack: str = ""
-    failure: str = "transient"
-    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The queue modules, found by folder: `email_send/` serves queue `email-send` by what it exports as MODULE.
 
-Adding a queue edits nothing here. A folder that starts with an underscore is not a queue. A module of someone else's is
-named by its queue's `module` in fleet.yaml.
+Adding a queue edits nothing here. A folder that starts with an underscore is not a queue.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 from workers.contract import QueueModule
 
-__all__ = ["QueueModuleError", "available", "discover", "load"]
+__all__ = ["QueueModuleError", "available", "discover"]
 
 
 class QueueModuleError(Exception):
@@ -36,42 +35,29 @@ def discover(names: Collection[str] | None = None) -> Mapping[str, QueueModule[A
     """
     folders = available()
     wanted = folders if names is None else folders & set(names)
-    return {name: load(name) for name in sorted(wanted)}
-
-
-def load(queue: str, module: str | None = None) -> QueueModule[Any, Any]:
-    """Import what serves one queue.
-
-    Args:
-        module: the importable module whose MODULE it is. None: the folder of the queue's name.
-
-    Raises:
-        QueueModuleError: it can't be imported, exports no MODULE, or its MODULE is for another queue.
-    """
-    if module is not None:
-        return _module(queue, module, f"module '{module}' of queue {queue}")
-    folder = queue.replace("-", "_")
-    return _module(queue, f"{__name__}.{folder}", f"workers/queues/{folder}")
+    return {name: _load(name) for name in sorted(wanted)}
 
 
 def _queue(folder: str) -> str:
     return folder.replace("_", "-")
 
 
-def _module(queue: str, name: str, where: str) -> QueueModule[Any, Any]:
+def _load(name: str) -> QueueModule[Any, Any]:
+    folder = name.replace("-", "_")
+    where = f"workers/queues/{folder}"
     try:
         # The colon makes it import and nothing else: without it, a failed import becomes an AttributeError.
-        package = pkgutil.resolve_name(f"{name}:")
+        package = pkgutil.resolve_name(f"{__name__}.{folder}:")
     except Exception as error:
         raise QueueModuleError(f"{where}: importing it failed: {type(error).__name__}: {error}") from error
     module = getattr(package, "MODULE", None)
     if not isinstance(module, QueueModule):
         found = "nothing" if module is None else f"a {type(module).__name__}"
-        raise QueueModuleError(f"{where}: expected `MODULE = QueueModule(…)`, found {found}")
-    if module.task.type_name() != queue:
+        raise QueueModuleError(f"{where}/__init__.py: expected `MODULE = QueueModule(…)`, found {found}")
+    if module.task.type_name() != name:
         other = module.task.type_name()
         raise QueueModuleError(
-            f"{where}: its MODULE is for task type '{other}', not '{queue}': name its queue '{other}', or give it a "
-            f"task model whose type is '{queue}'"
+            f"{where}: its MODULE is for task type '{other}'; call the folder {other.replace('-', '_')}"
+            f" or give it the task model of '{name}'"
         )
     return module

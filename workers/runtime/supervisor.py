@@ -1,41 +1,267 @@
-"""Keeps the processes of the pools running: starts, watches, restarts, replaces them, forwards the drain. A Service."""
+"""Keeps the processes of the pools running: spawns, watches, restarts with backoff, forwards the drain. A Service.
+
+Each child is a fresh interpreter (no fork of a running loop) that reads what to do from its standard input and beats
+on a pipe. The end of its standard input means that the supervisor is gone: the child drains then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from workers.contract import Service
-from workers.runtime import recycle
-from workers.runtime.life import EXIT_REFUSED, KILL_SLACK_S, BusyUntil
-from workers.runtime.pool_child import Emit, Event, PoolChild, Recycled, RefusedToStartError
+from workers.runtime import beat
+from workers.runtime.beat import Beat
 from workers.runtime.process import State
-from workers.runtime.roll import Roll, plan
-from workers.runtime.spec import ChildSpec
-from workers.runtime.view import FleetView, ReloadView, pools
-
-__all__ = ["EXIT_REFUSED", "ChildSpec", "RefusedToStartError", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at whether a process is to be replaced, seconds.
-LOOK_S = 1.0
+#: A child's exit code for "started in vain, the operator must act" (sysexits.h, EX_CONFIG): not restarted.
+EXIT_REFUSED = 78
+#: Waits before a restart, seconds: the first and the longest; a child that lived for CALM_S starts over at the first.
+RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
+#: A beat older than this counts as silence, seconds.
+SILENT_S = 10.0
+#: Between two looks at how long a process has been silent, seconds.
+LISTEN_S = 0.5
+#: How long after its own deadline a child may need to be gone, seconds; then it is killed.
+KILL_SLACK_S = 2.0
 #: How long the system may need to end a killed process, seconds.
 KILLED_S = 5.0
 
 
-class Supervisor:
-    """Runs a process for each spec.
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec:
+    """How to start one process.
 
     Args:
-        emit: told each end of a process, before a successor may get its id, and each replacement.
-        beside: services that start before the processes and stop after them.
-        busy_until: asked of a process that is silent: monotonic seconds until which one of its jobs may run; None: it
-            holds none.
-        queues: by pool, for the view.
+        name: pool and number, `communication-0`.
+        argv: the command; `{beat_fd}` in it becomes the number of the beat pipe's descriptor.
+        stdin: what it reads first; its standard input then stays open as a sign of life.
+        silence_s: seconds without a beat after which it is killed: longer than any of its jobs may run, since a job
+            that blocks its loop blocks the beat too. Defaults to 60.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stdin: bytes
+    silence_s: float = 60.0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class RefusedToStartError(Exception):
+    """A process refused to start for a reason that a restart can't mend; its own message was logged."""
+
+
+#: Why a program can't be started that no waiting mends; a machine short of memory, processes or descriptors recovers.
+_NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.EPERM, errno.E2BIG)
+
+
+def restart_delay_s(deaths: int) -> float:
+    """The wait before the restart after so many early deaths in a row: doubling, at most 30 s."""
+    return float(min(RESTART_MAX_S, RESTART_FIRST_S * 2.0 ** min(max(deaths - 1, 0), 16)))
+
+
+def death_notice(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+class _Child:
+    """One process and its successors."""
+
+    def __init__(self, spec: ChildSpec, on_death: Callable[[int], None]) -> None:
+        self.spec = spec
+        self._on_death = on_death
+        self.process: asyncio.subprocess.Process | None = None
+        self.beat: Beat | None = None
+        self.beat_at = 0.0
+        self.started = False
+        """It has opened its queues once."""
+        self.code: int | None = None
+        """How it ended last; None: it has not, or could not be started."""
+        self.drained = True
+        """After `stop`: it ended as one that has finished or handed back its jobs."""
+        self._stopping = asyncio.Event()
+        self._deaths = 0
+
+    async def run(self) -> None:
+        """Start, watch, restart; returns when stopped, raises RefusedToStartError."""
+        while not self._stopping.is_set():
+            born = time.monotonic()
+            notice = await self._life()
+            if self._stopping.is_set():
+                return
+            self._deaths = 1 if time.monotonic() - born >= CALM_S else self._deaths + 1
+            delay = restart_delay_s(self._deaths)
+            log.error("process %s %s; restarting it in %.1f s", self.spec.name, notice, delay)
+            await self._pause(delay)
+
+    async def _life(self) -> str:
+        """One process from birth to death; returns what happened to it."""
+        try:
+            process, pipe = await self._spawn()
+        except OSError as error:
+            notice = f"can't be started: {error}"
+            if error.errno in _NO_PROGRAM:
+                log.error("process %s %s", self.spec.name, notice)
+                raise RefusedToStartError(f"process {self.spec.name} {notice}") from error
+            return notice
+        self.code = await self._watch(process, pipe)
+        if self.code == EXIT_REFUSED:
+            raise RefusedToStartError(f"process {self.spec.name} refused to start")
+        if self._stopping.is_set():
+            # SIGTERM kills only where its handler is not, or no longer, installed: before the first job, after the last
+            self.drained = self.code in (0, -signal.SIGTERM)
+        return f"died ({death_notice(self.code)})"
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, BinaryIO]:
+        read_fd, write_fd = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(part.replace("{beat_fd}", str(write_fd)) for part in self.spec.argv),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(write_fd,),
+                env={**os.environ, **self.spec.env},
+                start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which forwards a drain
+            )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        return process, os.fdopen(read_fd, "rb", 0)
+
+    async def _watch(self, process: asyncio.subprocess.Process, pipe: BinaryIO) -> int:
+        self.process = process
+        if self._stopping.is_set():  # stopped while it was being born
+            self.signal(signal.SIGTERM)
+        self.beat_at = time.monotonic()
+        senses = [asyncio.create_task(self._listen(pipe)), asyncio.create_task(self._mind_silence())]
+        try:
+            await self._brief(process)
+            return await process.wait()
+        finally:
+            for sense in senses:
+                sense.cancel()
+            await asyncio.wait(senses)
+            pipe.close()
+            self.beat = None
+            self.process = None
+            self._tell(process.pid)
+
+    def _tell(self, pid: int) -> None:
+        try:
+            self._on_death(pid)
+        except Exception:
+            log.exception("what was to be done after the death of process %s failed", self.spec.name)
+
+    async def _mind_silence(self) -> None:
+        """Say it when the process falls silent, and kill it when that lasts: its loop is blocked past all time-outs."""
+        said = False
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            silent = time.monotonic() - self.beat_at
+            if silent <= SILENT_S:
+                said = False
+            elif silent > self.spec.silence_s:
+                log.error("process %s was silent for %.0f s; killing it", self.spec.name, silent)
+                self.signal(signal.SIGKILL)
+                return
+            elif not said:
+                said = True
+                left = self.spec.silence_s
+                log.warning("process %s is silent; it is killed when that lasts for %.0f s", self.spec.name, left)
+
+    async def _brief(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None:
+            return
+        try:
+            process.stdin.write(self.spec.stdin)
+            await process.stdin.drain()
+        except OSError:
+            return  # it died at once; its exit code says more
+
+    async def _listen(self, pipe: BinaryIO) -> None:
+        reader = asyncio.StreamReader(limit=beat.MAX_LINE)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        try:
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:
+                    log.warning("process %s sent a beat that is too long", self.spec.name)
+                    continue
+                if not line:
+                    return
+                self._hear(beat.read(line))
+        finally:
+            transport.close()
+
+    def _hear(self, heard: Beat | None) -> None:
+        if heard is not None:
+            self.beat, self.beat_at = heard, time.monotonic()
+            self.started = self.started or heard.started
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the process, if there is one."""
+        if self.process is not None and self.process.returncode is None:
+            try:
+                self.process.send_signal(number)
+            except ProcessLookupError:
+                return
+
+    def stop(self) -> None:
+        """Drain; and no restart."""
+        self._stopping.set()
+        self.signal(signal.SIGTERM)
+
+    def states(self) -> list[State]:
+        """What is known about it."""
+        name = self.spec.name
+        if self.process is None:
+            return [State(name, False, self._absence())]
+        if self.beat is None:
+            return [State(name, False, "starting")]
+        silent = time.monotonic() - self.beat_at
+        if silent > SILENT_S:
+            return [State(name, False, f"silent for {silent:.0f} s")]
+        states = [State(f"{name}.{s.name}", s.ok, s.detail) for s in self.beat.states]
+        if not self.beat.ready and all(state.ok for state in states):
+            states.append(State(name, False, "not ready"))
+        return states
+
+    def _absence(self) -> str:
+        if self._stopping.is_set():
+            return "stopped"
+        return f"died ({death_notice(self.code)}), restarting" if self.code is not None else "not started"
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+class Supervisor:
+    """Runs a child for each spec.
+
+    Args:
+        on_death: told the pid of each process that ended, before a successor starts.
+        beside: services that start before the children and stop after them.
     """
 
     name = "supervisor"
@@ -43,24 +269,13 @@ class Supervisor:
     def __init__(
         self,
         specs: Sequence[ChildSpec],
-        emit: Emit = lambda event: None,
+        on_death: Callable[[int], None] = lambda pid: None,
         beside: Sequence[Service] = (),
-        busy_until: BusyUntil = lambda pid: None,
-        queues: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._emit = emit
-        self._busy_until = busy_until
-        self._children = {spec.name: PoolChild(spec, self._told, busy_until) for spec in specs}
-        self._leaving: list[PoolChild] = []
+        self._children = [_Child(spec, on_death) for spec in specs]
         self._beside = tuple(beside)
-        self._runs: dict[PoolChild, asyncio.Task[None]] = {}
-        self._mind: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-        self._over = asyncio.Event()
+        self._runs: list[asyncio.Task[None]] = []
         self._stopping = False
-        self.queues = dict(queues or {})
-        self.reload: ReloadView | None = None
-        """The last time that the configuration was read again."""
         self.drained = True
         """After `stop`: whether every process drained (exit code 0)."""
 
@@ -70,120 +285,42 @@ class Supervisor:
             raise RuntimeError("the supervisor was started or stopped before")
         for service in self._beside:
             await service.start()
-        for child in self._children.values():
-            self._run(child)
-        self._mind = asyncio.create_task(self._mind_limits(), name="recycle")
-
-    def _run(self, child: PoolChild) -> None:
-        self._runs[child] = run = asyncio.create_task(child.run())
-        run.add_done_callback(lambda _: self._ran(child, run))
-
-    def _ran(self, child: PoolChild, run: asyncio.Task[None]) -> None:
-        if child in self._leaving:
-            self._leaving.remove(child)
-            self._runs.pop(child, None)
-        error = None if run.cancelled() else run.exception()
-        if error is not None and self._error is None:
-            self._error = error
-            self._over.set()
+        self._runs = [asyncio.create_task(child.run()) for child in self._children]
 
     async def wait(self) -> None:
         """Return after `stop`; raise RefusedToStartError when a process can't be kept running."""
-        if self._runs:
-            await self._over.wait()
-        if self._error is not None:
-            raise self._error
+        if not self._runs:
+            return
+        await asyncio.wait(self._runs, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for run in self._runs if run.done() and not run.cancelled() and (error := run.exception())]
+        if errors:
+            raise errors[0]
 
     async def stop(self, *, by: float) -> None:
         """SIGTERM to all, SIGKILL to those that are not gone by `by` (monotonic seconds). Again: SIGTERM again,
         which makes them hand back at once.
         """
         self._stopping = True
-        if self._mind is not None:
-            self._mind.cancel()
-        for child in self._all():
+        for child in self._children:
             child.stop()
         if not self._runs:
             return
-        runs = [*self._runs.values()]
-        _, late = await asyncio.wait(runs, timeout=max(0.0, by + KILL_SLACK_S - time.monotonic()))
+        _, late = await asyncio.wait(self._runs, timeout=max(0.0, by + KILL_SLACK_S - time.monotonic()))
         if late:
-            for child in self._all():
-                child.kill()
-            _, late = await asyncio.wait(runs, timeout=KILLED_S)
-        self.drained = not late and all(child.drained for child in self._runs)
+            for child in self._children:
+                child.signal(signal.SIGKILL)
+            _, late = await asyncio.wait(self._runs, timeout=KILLED_S)
+        self.drained = not late and all(child.drained for child in self._children)
         for service in self._beside:
             await service.stop(by=max(by, time.monotonic()) + KILL_SLACK_S)
-        self._over.set()
-
-    def _all(self) -> Iterator[PoolChild]:
-        yield from self._children.values()
-        yield from self._leaving
-
-    # -------------------------------------------------------------- replacement
-
-    async def _mind_limits(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                self._look()
-            except Exception:
-                log.exception("whether processes are to be replaced could not be decided")
-
-    def _look(self) -> None:
-        """Of each pool, begin to replace the process that is most in need of it, unless one is being replaced."""
-        by_pool: dict[str, list[PoolChild]] = {}
-        for child in self._children.values():
-            by_pool.setdefault(child.spec.pool, []).append(child)
-        for pool, children in by_pool.items():
-            if any(child.replacement.under_way for child in children):
-                continue
-            found = [each for child in children if (each := child.replacement.candidate()) is not None]
-            if (why := recycle.choose(pool, found)) is not None:
-                self._children[why.name].replacement.begin(why)
-
-    def _told(self, event: Event) -> None:
-        if isinstance(event, Recycled) and event.reverted:
-            self._not_rolled(event)
-        self._emit(event)
-
-    def _not_rolled(self, event: Recycled) -> None:
-        """A process did not start with the new configuration: the others of its pool are spared."""
-        for child in self._children.values():
-            if child.spec.pool == event.pool:
-                child.revert()
-        detail = (
-            f"pool {event.pool} keeps its former configuration, process {event.process} did not start with this one"
-        )
-        log.error("reload: %s", detail)
-        self.reload = ReloadView(at=time.time(), result="failed", detail=detail)
-
-    def apply(self, specs: Sequence[ChildSpec], queues: Mapping[str, tuple[str, ...]]) -> Roll:
-        """Run these processes from now on: those that are missing start, those that are too many drain, and those that
-        would start in another way are replaced, one after the other in each pool. Returns what is to happen.
-        """
-        wanted = {spec.name: spec for spec in specs}
-        roll = plan({name: child.spec for name, child in self._children.items()}, wanted)
-        if self._stopping:
-            return roll
-        self.queues = dict(queues)
-        for name in roll.removed:
-            child = self._children.pop(name)
-            self._leaving.append(child)
-            child.stop(within_s=child.spec.grace_s)
-        for name in (*roll.replaced, *roll.adjusted):
-            self._children[name].adopt(wanted[name])
-        for name in roll.added:
-            self._children[name] = PoolChild(wanted[name], self._told, self._busy_until, essential=False)
-            self._run(self._children[name])
-        return roll
-
-    # -------------------------------------------------------- what is known of it
+        for run in self._runs:  # looked at, so that a second refusal is not reported as never retrieved
+            if run.done() and not run.cancelled():
+                run.exception()
 
     @property
     def started(self) -> bool:
         """Every process has opened its queues once."""
-        return all(child.started for child in self._children.values())
+        return all(child.started for child in self._children)
 
     @property
     def ready(self) -> bool:
@@ -192,24 +329,9 @@ class Supervisor:
 
     def states(self) -> list[State]:
         """What is known about each process. No I/O."""
-        return [state for child in self._children.values() for state in child.states()]
+        return [state for child in self._children for state in child.states()]
 
     def health(self) -> State:
         """All of `states` in one line."""
         bad = [f"{s.name}: {s.detail}" for s in self.states() if not s.ok]
         return State(self.name, not bad, "; ".join(bad) or f"{len(self._children)} processes work")
-
-    def view(self) -> FleetView:
-        """Each process, for people. No I/O."""
-        processes = [view for child in self._all() for view in child.views()]
-        wanted: dict[str, int] = {}
-        for child in self._children.values():
-            wanted[child.spec.pool] = wanted.get(child.spec.pool, 0) + 1
-        return FleetView(
-            pid=os.getpid(),
-            mode="supervisor",
-            ready=self.ready,
-            pools=pools(processes, wanted, self.queues),
-            processes=tuple(processes),
-            reload=self.reload,
-        )
