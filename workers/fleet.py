@@ -40,9 +40,10 @@ from workers.contract import QueueModule, Services
 from workers.ops.fleet_service import FleetService
 from workers.runtime import selection, settings
 from workers.runtime.executor import Executor, Plan
+from workers.runtime.pool_child import ChildSpec
 from workers.runtime.process import FleetProcess, OpenQueue
 from workers.runtime.selection import Selection, SelectionError
-from workers.runtime.supervisor import ChildSpec, Supervisor
+from workers.runtime.supervisor import Supervisor
 from workers.telemetry import exposition, logs, tracing
 from workers.telemetry.job_log import JobLog
 from workers.telemetry.loop_lag import LoopLag

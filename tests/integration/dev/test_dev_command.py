@@ -132,6 +132,36 @@ async def test_main_job_runs_end_to_end_and_ctrl_c_drains(fleet_dev: Callable[[]
     assert command.err == []
 
 
+#: Imported by the interpreter at its start: every mail is given to a processor that ignores its cancellation.
+DEAF = """
+import asyncio
+from workers.queues.email_send.processor import EmailProcessor
+
+async def deaf(self, task, ctx):
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+EmailProcessor.__call__ = deaf
+"""
+
+
+async def test_processor_that_ignores_its_cancellation_does_not_keep_it_from_ending(
+    fleet_dev: Callable[[], Command], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parents[3]}"
+    command = await fleet_dev().start("--set", "pools.communication.grace=1s", PYTHONPATH=path)
+    await command.hear(r"welcome-\S+-1 started")
+    command.interrupt()
+    assert await command.end() == 0
+    assert command.says(r"welcome-\S+-1 handed back")
+    log = (tmp_path / ".fleet" / "fleet.log").read_text()
+    assert "a processor still runs although it was cancelled" in log
+
+
 async def test_data_survives_a_kill_and_nothing_is_left_running(
     fleet_dev: Callable[[], Command], tmp_path: Path
 ) -> None:

@@ -18,9 +18,11 @@ import psutil
 import pytest
 
 from tests.conftest import wait_until
-from workers.runtime import supervisor as module
+from workers.runtime import pool_child
+from workers.runtime import supervisor as supervising
+from workers.runtime.pool_child import EXIT_REFUSED, ChildSpec, RefusedToStartError
 from workers.runtime.process import State
-from workers.runtime.supervisor import EXIT_REFUSED, ChildSpec, RefusedToStartError, Supervisor
+from workers.runtime.supervisor import Supervisor
 
 PRELUDE = """
 import json, os, signal, sys, time
@@ -42,7 +44,7 @@ def spec(code: str, name: str = "p-0", **fields: Any) -> ChildSpec:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESTART_FIRST_S", 0.01)
+    monkeypatch.setattr(pool_child, "RESTART_FIRST_S", 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +146,7 @@ async def test_dead_process_is_replaced_and_told(
 async def test_process_that_is_to_be_restarted_is_shown_and_no_failure_to_drain(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RESTART_FIRST_S", 20.0)
+    monkeypatch.setattr(pool_child, "RESTART_FIRST_S", 20.0)
     supervisor = await supervise(spec("os.kill(os.getpid(), signal.SIGKILL)"), spec(OBEYS, "p-1"))
     await wait_until(lambda: supervisor.states()[0] == State("p-0", False, "died (SIGKILL), restarting"))
     assert not supervisor.started
@@ -231,7 +233,7 @@ async def test_process_that_is_stopped_before_it_can_heed_has_drained(supervise:
 
 
 async def test_process_that_does_not_heed_is_killed(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KILL_SLACK_S", 0.1)
+    monkeypatch.setattr(supervising, "KILL_SLACK_S", 0.1)
     supervisor = await supervise(spec("heed()\nbeat()\nwhile True: time.sleep(60)"), spec(OBEYS, "p-1"))
     await wait_until(lambda: supervisor.ready)
     await stop(supervisor, 0)
@@ -286,7 +288,7 @@ async def test_stop_is_legal_before_start_and_final() -> None:
 async def test_process_that_falls_silent_is_shown(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = await supervise(spec("heed()\nbeat()\nwhile not terms: time.sleep(0.01)"))
     await wait_until(lambda: supervisor.ready)
-    monkeypatch.setattr(module, "SILENT_S", 0.05)
+    monkeypatch.setattr(pool_child, "SILENT_S", 0.05)
     await wait_until(lambda: supervisor.states()[0].detail.startswith("silent for"))
     assert not supervisor.ready
     await stop(supervisor)
@@ -319,7 +321,7 @@ async def test_garbage_on_the_pipe_is_ignored_and_beats_after_it_are_heard(
 async def test_process_that_closes_its_pipe_is_not_taken_for_dead(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SILENT_S", 0.05)
+    monkeypatch.setattr(pool_child, "SILENT_S", 0.05)
     dead: list[int] = []
     supervisor = await supervise(
         spec("heed()\nbeat()\nos.close(fd)\nwhile not terms: time.sleep(0.01)"), on_death=dead.append
@@ -335,7 +337,8 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
     child = f"sys.stdin.readline()\nbeat()\nsys.stdin.read()\nopen({str(mark)!r}, 'w').write(str(os.getpid()))"
     parent.write_text(
         "import asyncio, sys\n"
-        "from workers.runtime.supervisor import ChildSpec, Supervisor\n"
+        "from workers.runtime.pool_child import ChildSpec\n"
+        "from workers.runtime.supervisor import Supervisor\n"
         f"spec = ChildSpec(name='p', argv={spec(child).argv!r}, stdin=b'brief\\n')\n"
         "async def main():\n"
         "    supervisor = Supervisor([spec])\n"
@@ -360,8 +363,8 @@ async def test_child_that_stays_silent_is_killed_and_replaced(
     supervise: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A loop that is blocked for good beats no more; nobody else would give its slots back."""
-    monkeypatch.setattr(module, "SILENT_S", 0.2)
-    monkeypatch.setattr(module, "LISTEN_S", 0.05)
+    monkeypatch.setattr(pool_child, "SILENT_S", 0.2)
+    monkeypatch.setattr(pool_child, "LISTEN_S", 0.05)
     dead: list[int] = []
     silent = spec("beat()\ntime.sleep(60)", silence_s=0.6)
     await supervise(silent, on_death=dead.append)

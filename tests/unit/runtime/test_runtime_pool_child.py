@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.supervisor import RESTART_FIRST_S, RESTART_MAX_S, death_notice, restart_delay_s
+from workers.runtime.pool_child import RESTART_FIRST_S, RESTART_MAX_S, death_notice, restart_delay_s
 
 
 @pytest.mark.parametrize(
