@@ -149,7 +149,7 @@ async def prefix(redis: Redis, request: pytest.FixtureRequest) -> AsyncIterator[
     before = {key async for key in redis.scan_iter(count=1000)}
     yield name
     after = {key async for key in redis.scan_iter(count=1000)}
-    mine = {key for key in after if key.startswith((f"{name}:", f"{{{name}}}:"))}
+    mine = {key for key in after if key.removeprefix("fleet:").startswith((f"{name}:", f"{{{name}}}:"))}
     if mine:
         await redis.delete(*mine)
     strays = after - before - mine

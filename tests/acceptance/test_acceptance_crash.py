@@ -32,7 +32,7 @@ async def test_killed_process_is_restarted_and_its_job_is_delivered(
     await jobs.reach("completed", job)
     assert fleet.said(r"^process communication-0 died \(SIGKILL\); restarting it in 0\.5 s$")
     row = await jobs.row(job)
-    assert (row["stc"], row["ats"], row["atm"]) == ("1", "2", "1")
+    assert (row.get("stc"), row["ats"], row["atm"]) == (None, "2", "1")  # a known death is no stall
     # Its SMTP conversation died with the process, before the server had accepted the mail.
     assert mail_host.recipients() == ["before@example.com", "held@example.com"]
     await wait_until(lambda: fleet.is_ready)

@@ -26,6 +26,7 @@ SETTINGS = (
     "pools.communication.grace=4s",
     f"queues.email-send.lock={LOCK_S:g}s",
     "queues.email-send.stalls=1000",
+    "queues.email-send.deaths=1000",
     "queues.email-send.keep.completed=forever",
     "queues.email-send.keep.failed=forever",
     "queues.email-send.task.timeout=10s",

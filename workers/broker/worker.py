@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,17 +18,20 @@ from bullmq import Job, Worker
 from opentelemetry.trace import Span
 from redis.asyncio import Redis
 
-from workers.broker import spans
+from workers.broker import running, spans
 from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
+from workers.broker.checkpoints import CLOSE_S, Checkpoints
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Ending, Lost
+from workers.broker.endings import Ending, Failed, Lost
 from workers.broker.events import (
     JobActive,
     JobProgress,
+    JobRung,
     JobStalled,
     QueueDrained,
     QueuePaused,
+    RungName,
     WorkerState,
 )
 from workers.broker.execution import Execute, Execution
@@ -39,6 +43,7 @@ from workers.broker.loop import Loop
 from workers.broker.pause import PauseWatch
 from workers.broker.renewer import Renewer
 from workers.broker.reports import Emit, Reports, ended
+from workers.broker.running import Running
 from workers.broker.settings import WorkerSettings
 
 #: Of the time that `stop` gives, the share (and the most seconds) kept for writing hand-backs.
@@ -71,6 +76,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         renewer: keeps the locks; shared with other workers, stopped by whoever made it.
         types: the known task types, the bounded set for labels.
         describe: how a reason is written on a span; takes the secrets out.
+        on_failed: told each job that has failed for good, once Redis has it, with its span. Must not raise.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         emit: Emit,
         types: frozenset[str] = frozenset(),
         describe: Callable[[str], str] = str,
+        on_failed: Callable[[Activation, Failed, Span], None] | None = None,
     ) -> None:
         super().__init__(queue, None, {"connection": client, "prefix": prefix, **settings.options()})
         self.settings = settings
@@ -94,8 +101,10 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._execution = Execution(execute, self._reports.error, lambda: self._torn_down)
         self._blocking = blocking
         self._describe = describe
+        self._on_failed = on_failed
         self._renewer = renewer
         self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
+        self._checkpoints = Checkpoints(client, prefix, queue, self._reports.error)
         self._doorman = Doorman(
             self.backend,
             settings.drain_delay_s,
@@ -246,15 +255,19 @@ class FleetWorker(Worker):  # type: ignore[misc]
             self.backend,
             self._reports.error,
             on_progress=lambda value: self._reports.emit(JobProgress(**self._reports.about(job, span), value=value)),
+            on_rung=partial(self._tell_rung, job, span),
+            checkpoints=self._checkpoints,
         )
         self._leases.add(hold)
+        about = self._reports.about(job, span)
+        running.begin(Running(self.name, about["task_type"], job.id, span))
         started = time.monotonic()
         ending: Ending = Lost(reason="its slot was cancelled")
         try:
             with structlog.contextvars.bound_contextvars(
                 queue=self.name, job_id=job.id, job_name=job.name, attempt=job.attempts_made + 1
             ):
-                self._reports.emit(JobActive(**self._reports.about(job, span), wait_s=job.wait_s))
+                self._reports.emit(JobActive(**about, wait_s=job.wait_s))
                 if self.closing:
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
                 await self._advance_scheduler(job)
@@ -265,9 +278,13 @@ class FleetWorker(Worker):  # type: ignore[misc]
                 )
                 ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
         finally:
+            running.end()
             self._leases.remove(hold)
-            spans.finish(span, ending, self._describe)
-        self._reports.emit(ended(ending, self._reports.about(job, span), time.monotonic() - started))
+            spans.finish(span, ending, self._describe, memory=hold.memory)
+        self._reports.emit(ended(ending, {**about, "memory": hold.memory}, time.monotonic() - started))
+        hold.settle_checkpoint(ending)
+        if isinstance(ending, Failed) and self._on_failed is not None:
+            self._on_failed(job, ending, span)
         self._doorman.note(fetched)
         if self.closing and not isinstance(ending, Lost):
             await self._wake_others()
@@ -276,6 +293,11 @@ class FleetWorker(Worker):  # type: ignore[misc]
     async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
         refused = await self._gate.ending(job)
         return refused or self._gate.after(await self._execution.run(job, hold, span), job)
+
+    def _tell_rung(self, job: Activation, span: Span, rung: RungName, after_s: float, attempt: int) -> None:
+        spans.rung(span, rung, after_s, attempt)
+        about = self._reports.about(job, span)
+        self._reports.emit(JobRung(**about, rung=rung, after_s=after_s, attempt_of_rung=attempt))
 
     async def _wake_others(self) -> None:
         try:
@@ -318,6 +340,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
             loop.task.cancel()
         if self._loops:
             await asyncio.wait([loop.task for loop in self._loops], timeout=1.0)
+        await self._checkpoints.close(0.0 if self._torn_down else CLOSE_S)
         try:
             await self._blocking.aclose()
         except Exception as error:

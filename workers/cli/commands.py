@@ -10,6 +10,7 @@ import typer
 from workers.cli import config as config_group
 from workers.cli.dev import dev
 from workers.cli.run import run
+from workers.cli.workers import workers
 
 
 def _version(asked: bool) -> None:
@@ -39,4 +40,5 @@ def fleet(
 
 app.command()(run)
 app.command()(dev)
+app.command()(workers)
 app.add_typer(config_group.app, name="config", help="Check, show and explain the configuration.")

@@ -12,10 +12,14 @@ import signal
 import sys
 from pathlib import Path
 
+from workers.cli.hangup import Hangup, ignored
 from workers.cli.last_exit import run_to_exit
 from workers.cli.shutdown import serve
 from workers.fleet import PoolBrief, serve_pool
 from workers.runtime import beat
+from workers.runtime.event_loop import NoSuchLoopError, use
+from workers.runtime.life import EXIT_REFUSED
+from workers.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +39,26 @@ def command() -> tuple[str, ...]:
 def main() -> int:
     """Serve the queues that standard input names until it closes or a signal comes; returns the exit code."""
     brief = PoolBrief.model_validate_json(sys.stdin.buffer.readline())
+    try:
+        use(brief.pool.loop)
+    except NoSuchLoopError as error:
+        logs.configure(brief.config.log, process=brief.name)
+        log.error("%s", error)
+        return EXIT_REFUSED
     return run_to_exit(_serve(brief, beat_fd=int(sys.argv[1])))
 
 
 async def _serve(brief: PoolBrief, beat_fd: int) -> int:
-    pools = {brief.config.queues[queue].pool for queue in brief.queues}
-    grace_s = max(brief.config.pools[pool].grace for pool in pools)
-    async with serve_pool(brief) as process:
-        beats = asyncio.create_task(beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states))
+    hangup = Hangup(ignored("this is one process of a pool; the supervisor reads the configuration"))
+    async with serve_pool(brief) as (process, tell):
+        beats = asyncio.create_task(beat.send(beat_fd, tell))
         orphan = asyncio.create_task(_drain_when_orphaned())
         try:
-            return await serve(process, grace_s)
+            return await serve(process, brief.pool.grace)
         finally:
             beats.cancel()
             orphan.cancel()
+            hangup.close()
 
 
 async def _drain_when_orphaned() -> None:

@@ -1,29 +1,53 @@
-"""The host's side of JobContext for processors that run on the event loop."""
+"""The host's side of JobContext: what one run may ask, answered on the event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tasks.base import Task
 from workers.broker.backend import MAX_REASON
-from workers.broker.hold import Hold
+from workers.broker.hold import Hold, Parent
 from workers.broker.result import message
-from workers.contract import StopRequest, TransientError
+from workers.contract import Effect, Ledger, Progress, StopRequest, TransientError, UnavailableError
+from workers.runtime.requests import Requests
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What a run may reach beyond its own job, where this fleet has it."""
+
+    add: Callable[[Task, Parent | None], Awaitable[str]] | None = None
+    """Adds a job for a task, as a child where a parent is given; returns its id."""
+    ledger: Ledger | None = None
+
+
+NO_PORTS = Ports()
+
+
 class HostContext:
-    """One run of one job; implements workers.contract.JobContext.
+    """One run of one job; implements workers.contract.JobContext. Used on the loop; an isolation whose processor runs
+    elsewhere forwards `stop` and `checkpoint_due` there (`on_change`), and its calls and `decline` back.
 
     Args:
         hold: the job and its lock.
-        deadline: monotonic seconds at which the run is ended.
+        deadline: monotonic seconds at which the run is cancelled at the latest.
+        restored: what an earlier run has saved.
+        ports: what the run may reach beyond its own job.
     """
 
-    def __init__(self, hold: Hold, deadline: float) -> None:
+    __slots__ = ("_hold", "_ports", "requests", "restored")
+
+    def __init__(self, hold: Hold, deadline: float, *, restored: Any = None, ports: Ports = NO_PORTS) -> None:
         self._hold = hold
-        self._deadline = deadline
+        self._ports = ports
+        self.requests = Requests(hold, deadline)
+        """What the host asks of the run; given to its driver."""
+        self.restored = restored
 
     @property
     def job_id(self) -> str:
@@ -43,23 +67,54 @@ class HostContext:
     @property
     def deadline(self) -> float:
         """See JobContext."""
-        return self._deadline
+        return self.requests.deadline
 
     @property
     def stop(self) -> StopRequest | None:
         """See JobContext."""
-        interrupt = self._hold.interrupt
-        if interrupt is None:
-            return None
-        return StopRequest(kind=interrupt.kind, reason=interrupt.reason, by=min(interrupt.by, self._deadline))
+        return self.requests.stop
 
-    async def progress(self, value: int | float | dict[str, Any]) -> None:
+    @property
+    def checkpoint_due(self) -> bool:
+        """See JobContext."""
+        return self.requests.checkpoint_due
+
+    def decline(self, reason: str) -> None:
+        """See JobContext."""
+        self.requests.decline(reason)
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` on the loop whenever `stop` or `checkpoint_due` has changed, until what this returns is
+        called. A listener that raises is logged.
+        """
+        return self.requests.on_change(listener)
+
+    async def progress(self, value: Progress) -> None:
         """See JobContext."""
         await self._hold.progress(value)
 
     async def log(self, line: str) -> None:
         """See JobContext."""
         await self._hold.log(line)
+
+    async def checkpoint(self, state: Any) -> StopRequest | None:
+        """See JobContext."""
+        if await self._hold.checkpoint(state):
+            self.requests.saved()
+        return self.stop
+
+    async def add(self, task: Task, *, child: bool = False) -> str:
+        """See JobContext."""
+        if self._ports.add is None:
+            raise UnavailableError("this fleet adds no jobs from processors")
+        return await self._ports.add(task, self._hold.parent() if child else None)
+
+    def once(self, effect: str) -> AbstractAsyncContextManager[Effect]:
+        """See JobContext."""
+        if self._ports.ledger is None:
+            raise UnavailableError("ctx.once needs a ledger of effects, which needs a database: none is configured")
+        job = self._hold.job
+        return self._ports.ledger.once(job.queue, job.id, job.fence, effect)
 
     async def children_values(self) -> dict[str, Any]:
         """See JobContext."""

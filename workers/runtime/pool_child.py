@@ -1,256 +1,215 @@
-"""One process of a pool: spawned, watched by its beat, restarted with backoff, asked to drain.
-
-It is a fresh interpreter (no fork of a running loop) that reads what to do from its standard input and beats on a pipe.
-The end of its standard input means that the supervisor is gone: it drains then.
-"""
+"""One process of a pool and its successors: restarted with backoff when it dies, replaced when it is to be."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import BinaryIO
 
-from workers.runtime import beat
-from workers.runtime.beat import Beat
+from workers.runtime import child_view, death
+from workers.runtime.child_view import History
+from workers.runtime.life import BusyUntil, Life
 from workers.runtime.process import State
+from workers.runtime.replacement import Emit, Event, Recycled, Replacement
+from workers.runtime.spec import ChildSpec
+from workers.runtime.view import ProcessView
+
+__all__ = ["Emit", "Event", "PoolChild", "Recycled", "RefusedToStartError"]
 
 log = logging.getLogger(__name__)
-
-#: A child's exit code for "started in vain, the operator must act" (sysexits.h, EX_CONFIG): not restarted.
-EXIT_REFUSED = 78
-#: Waits before a restart, seconds: the first and the longest; a child that lived for CALM_S starts over at the first.
-RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
-#: A beat older than this counts as silence, seconds.
-SILENT_S = 10.0
-#: Between two looks at how long a process has been silent, seconds.
-LISTEN_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChildSpec:
-    """How to start one process.
-
-    Args:
-        name: pool and number, `communication-0`.
-        argv: the command; `{beat_fd}` in it becomes the number of the beat pipe's descriptor.
-        stdin: what it reads first; its standard input then stays open as a sign of life.
-        silence_s: seconds without a beat after which it is killed: longer than any of its jobs may run, since a job
-            that blocks its loop blocks the beat too. Defaults to 60.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    stdin: bytes
-    silence_s: float = 60.0
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 class RefusedToStartError(Exception):
     """A process refused to start for a reason that a restart can't mend; its own message was logged."""
 
 
-#: Why a program can't be started that no waiting mends; a machine short of memory, processes or descriptors recovers.
-_NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.EPERM, errno.E2BIG)
-
-
-def restart_delay_s(deaths: int) -> float:
-    """The wait before the restart after so many early deaths in a row: doubling, at most 30 s."""
-    return float(min(RESTART_MAX_S, RESTART_FIRST_S * 2.0 ** min(max(deaths - 1, 0), 16)))
-
-
-def death_notice(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
 class PoolChild:
-    """One process of a pool and its successors.
+    """A place in a pool.
 
     Args:
-        spec: how to start it.
-        on_death: told the pid of each one that ended, before its successor starts.
+        spec: how its processes start.
+        emit: told each end of a process before a successor may get its id, and each replacement.
+        busy_until: see Life.
+        essential: a refusal to start is raised; else it is told in the state, and tried again after the longest wait.
     """
 
-    def __init__(self, spec: ChildSpec, on_death: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        emit: Emit = lambda event: None,
+        busy_until: BusyUntil = lambda pid: None,
+        *,
+        essential: bool = True,
+    ) -> None:
         self.spec = spec
-        self._on_death = on_death
-        self.process: asyncio.subprocess.Process | None = None
-        self.beat: Beat | None = None
-        self.beat_at = 0.0
-        self.started = False
-        """It has opened its queues once."""
-        self.code: int | None = None
-        """How it ended last; None: it has not, or could not be started."""
+        """That of the next process; the present one may have another."""
+        self.current: Life | None = None
+        """The process that works."""
+        self.successor: Life | None = None
+        """Takes over where the current one ends."""
+        self.stopping = asyncio.Event()
+        self.history = History()
+        self.replacement = Replacement(self)
         self.drained = True
-        """After `stop`: it ended as one that has finished or handed back its jobs."""
-        self._stopping = asyncio.Event()
-        self._deaths = 0
+        """After `stop`: every process ended as one that has finished or handed back its jobs."""
+        self._emit = emit
+        self._busy_until = busy_until
+        self._essential = essential
+        self._lives: dict[Life, asyncio.Task[None]] = {}
+        self._worked: ChildSpec | None = None
+        """The last one of a process that has started and ended."""
+        self._turn = asyncio.Event()
+        """A process has ended, or another one works now."""
+        self._notice = ""
+        self._deaths_in_a_row = 0
+        self._restart_at = 0.0
+
+    # ------------------------------------------------------------------ its life
 
     async def run(self) -> None:
         """Start, watch, restart; returns when stopped, raises RefusedToStartError."""
-        while not self._stopping.is_set():
-            born = time.monotonic()
-            notice = await self._life()
-            if self._stopping.is_set():
-                return
-            self._deaths = 1 if time.monotonic() - born >= CALM_S else self._deaths + 1
-            delay = restart_delay_s(self._deaths)
-            log.error("process %s %s; restarting it in %.1f s", self.spec.name, notice, delay)
-            await self._pause(delay)
-
-    async def _life(self) -> str:
-        """One process from birth to death; returns what happened to it."""
         try:
-            process, pipe = await self._spawn()
-        except OSError as error:
-            notice = f"can't be started: {error}"
-            if error.errno in _NO_PROGRAM:
-                log.error("process %s %s", self.spec.name, notice)
-                raise RefusedToStartError(f"process {self.spec.name} {notice}") from error
-            return notice
-        self.code = await self._watch(process, pipe)
-        if self.code == EXIT_REFUSED:
-            raise RefusedToStartError(f"process {self.spec.name} refused to start")
-        if self._stopping.is_set():
-            # SIGTERM kills only where its handler is not, or no longer, installed: before the first job, after the last
-            self.drained = self.code in (0, -signal.SIGTERM)
-        return f"died ({death_notice(self.code)})"
-
-    async def _spawn(self) -> tuple[asyncio.subprocess.Process, BinaryIO]:
-        read_fd, write_fd = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(part.replace("{beat_fd}", str(write_fd)) for part in self.spec.argv),
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=(write_fd,),
-                env={**os.environ, **self.spec.env},
-                start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which forwards a drain
-            )
-        except BaseException:
-            os.close(read_fd)
-            raise
+            while not self.stopping.is_set():
+                await self._after(await self._serve())
         finally:
-            os.close(write_fd)
-        return process, os.fdopen(read_fd, "rb", 0)
+            await self._ends()
 
-    async def _watch(self, process: asyncio.subprocess.Process, pipe: BinaryIO) -> int:
-        self.process = process
-        if self._stopping.is_set():  # stopped while it was being born
-            self.signal(signal.SIGTERM)
-        self.beat_at = time.monotonic()
-        senses = [asyncio.create_task(self._listen(pipe)), asyncio.create_task(self._mind_silence())]
-        try:
-            await self._brief(process)
-            return await process.wait()
-        finally:
-            for sense in senses:
-                sense.cancel()
-            await asyncio.wait(senses)
-            pipe.close()
-            self.beat = None
-            self.process = None
-            self._tell(process.pid)
-
-    def _tell(self, pid: int) -> None:
-        try:
-            self._on_death(pid)
-        except Exception:
-            log.exception("what was to be done after the death of process %s failed", self.spec.name)
-
-    async def _mind_silence(self) -> None:
-        """Say it when the process falls silent, and kill it when that lasts: its loop is blocked past all time-outs."""
-        said = False
+    async def _serve(self) -> Life:
+        """A process, and those that replace it, until one ends whose place nobody takes."""
+        self.current = life = self.begin(self.spec)
         while True:
-            await asyncio.sleep(LISTEN_S)
-            silent = time.monotonic() - self.beat_at
-            if silent <= SILENT_S:
-                said = False
-            elif silent > self.spec.silence_s:
-                log.error("process %s was silent for %.0f s; killing it", self.spec.name, silent)
-                self.signal(signal.SIGKILL)
-                return
-            elif not said:
-                said = True
-                left = self.spec.silence_s
-                log.warning("process %s is silent; it is killed when that lasts for %.0f s", self.spec.name, left)
+            self._turn.clear()
+            if not life.over.is_set():
+                await self._turn.wait()
+            elif self.current is life:
+                self.current, self.successor = self.successor, None
+            if self.current is None:
+                if life.error is not None:
+                    raise life.error
+                return life
+            life = self.current
 
-    async def _brief(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdin is None:
+    def hand_over(self, life: Life) -> None:
+        """The successor works from now on."""
+        self.current, self.successor = life, None
+        self._turn.set()
+
+    async def _after(self, life: Life) -> None:
+        """Wait before the next one."""
+        if self.stopping.is_set() or (life.death is not None and life.death.expected):
             return
+        early = time.monotonic() - life.born_at < death.CALM_S
+        self._deaths_in_a_row = self._deaths_in_a_row + 1 if early else 1
+        delay, self._notice = death.restart_delay_s(self._deaths_in_a_row), life.notice
+        if life.refused:
+            if self._essential:
+                raise RefusedToStartError(life.refused)
+            delay, self._notice = death.RESTART_MAX_S, "refused to start (its log says why)"
+        log.error("process %s %s; restarting it in %.1f s", self.spec.name, life.notice, delay)
+        self._restart_at = time.monotonic() + delay
         try:
-            process.stdin.write(self.spec.stdin)
-            await process.stdin.drain()
-        except OSError:
-            return  # it died at once; its exit code says more
-
-    async def _listen(self, pipe: BinaryIO) -> None:
-        reader = asyncio.StreamReader(limit=beat.MAX_LINE)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
-        try:
-            while True:
-                try:
-                    line = await reader.readline()
-                except ValueError:
-                    log.warning("process %s sent a beat that is too long", self.spec.name)
-                    continue
-                if not line:
-                    return
-                self._hear(beat.read(line))
-        finally:
-            transport.close()
-
-    def _hear(self, heard: Beat | None) -> None:
-        if heard is not None:
-            self.beat, self.beat_at = heard, time.monotonic()
-            self.started = self.started or heard.started
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it to the process, if there is one."""
-        if self.process is not None and self.process.returncode is None:
-            try:
-                self.process.send_signal(number)
-            except ProcessLookupError:
-                return
-
-    def stop(self) -> None:
-        """Drain; and no restart."""
-        self._stopping.set()
-        self.signal(signal.SIGTERM)
-
-    def states(self) -> list[State]:
-        """What is known about it."""
-        name = self.spec.name
-        if self.process is None:
-            return [State(name, False, self._absence())]
-        if self.beat is None:
-            return [State(name, False, "starting")]
-        silent = time.monotonic() - self.beat_at
-        if silent > SILENT_S:
-            return [State(name, False, f"silent for {silent:.0f} s")]
-        states = [State(f"{name}.{s.name}", s.ok, s.detail) for s in self.beat.states]
-        if not self.beat.ready and all(state.ok for state in states):
-            states.append(State(name, False, "not ready"))
-        return states
-
-    def _absence(self) -> str:
-        if self._stopping.is_set():
-            return "stopped"
-        return f"died ({death_notice(self.code)}), restarting" if self.code is not None else "not started"
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            await asyncio.wait_for(self.stopping.wait(), delay)
         except TimeoutError:
             return
+
+    def begin(self, spec: ChildSpec) -> Life:
+        """Start a process."""
+        life = Life(spec, self._busy_until)
+        self._lives[life] = asyncio.create_task(self._live(life))
+        return life
+
+    async def _live(self, life: Life) -> None:
+        try:
+            await life.run()
+        except Exception as error:
+            log.exception("process %s can't be watched any more", self.spec.name)
+            life.error = error
+        finally:
+            del self._lives[life]
+            self._ended(life)
+            life.over.set()
+            self._turn.set()
+
+    def _ended(self, life: Life) -> None:
+        if life.started.is_set():
+            self._worked = life.spec
+        if self.stopping.is_set():
+            self.drained = self.drained and life.drained
+        if life.death is None:
+            return
+        if not life.death.expected:
+            self.history.deaths += 1
+            self.history.last_death = life.death.notice
+        self.tell(life.death)
+
+    def tell(self, event: Event) -> None:
+        """Emit it; a listener that fails is logged."""
+        try:
+            self._emit(event)
+        except Exception:
+            log.exception("what was to be done about process %s failed", self.spec.name)
+
+    async def _ends(self) -> None:
+        """Every process of this place has ended."""
+        while lives := tuple(self._lives):
+            for life in lives:
+                await life.over.wait()
+        await self.replacement.ends()
+
+    # ----------------------------------------------------------- a new configuration
+
+    def adopt(self, spec: ChildSpec) -> None:
+        """Start the next process like this. One that would start in another way and has not started yet ends now; one
+        that works is to be replaced.
+        """
+        self.spec = spec
+        self.replacement.retry_now()
+        life = self.current
+        if life is not None and not life.started.is_set() and not life.spec.starts_like(spec):
+            life.drain(spec.grace_s)
+
+    def revert(self) -> None:
+        """Start the next process like the last one that has worked."""
+        life = self.current
+        worked = life.spec if life is not None and life.started.is_set() else self._worked
+        if worked is not None:
+            self.spec = worked
+
+    # ------------------------------------------------------------------ its end
+
+    def stop(self, *, within_s: float | None = None) -> None:
+        """Drain, and no restart; again: hurry. With `within_s` what has not ended by then is killed."""
+        self.stopping.set()
+        for life in self._lives:
+            life.drain(within_s)
+
+    def kill(self) -> None:
+        """SIGKILL to what is left of a drain."""
+        for life in self._lives:
+            life.kill("drain")
+
+    # ---------------------------------------------------------- what is known of it
+
+    @property
+    def started(self) -> bool:
+        """A process has opened its queues once."""
+        return self._worked is not None or (self.current is not None and self.current.started.is_set())
+
+    def states(self) -> list[State]:
+        """What is known about the process that works, or should. No I/O."""
+        life = self.current
+        return [State(self.spec.name, False, self._absence())] if life is None or not life.pid else life.states()
+
+    def views(self) -> list[ProcessView]:
+        """Each process, those that start or end included; or a dead one in place of them. No I/O."""
+        absence, replacing = self._absence(), self.successor is not None
+        return child_view.views(self.spec, self.history, self._lives, self.current, absence, replacing=replacing)
+
+    def _absence(self) -> str:
+        if self.stopping.is_set():
+            return "stopped"
+        if not self._notice:
+            return "not started"
+        left = max(0.0, self._restart_at - time.monotonic())
+        deaths = "1 death" if self._deaths_in_a_row == 1 else f"{self._deaths_in_a_row} deaths"
+        return f"{self._notice}, restarting in {left:.0f} s ({deaths})"

@@ -22,12 +22,15 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     QueuePaused,
     WorkerError,
     WorkerState,
 )
+from workers.broker.memory import JobMemory
 from workers.telemetry.redaction import redact_text
 
 #: The name of the logger that these lines come from.
@@ -61,7 +64,7 @@ def line_for(event: Event) -> Line:
     match event:
         case JobEvent():
             level, text, fields = _job(event)
-            return Line(level, text, {**_identity(event), **fields})
+            return Line(level, text, {**_identity(event), **fields, **_memory(event.memory)})
         case QueuePaused():
             level, text = _PAUSED[event.paused]
             return Line(level, text, {"queue": event.queue})
@@ -69,6 +72,8 @@ def line_for(event: Event) -> Line:
             return Line(logging.DEBUG, "queue drained", {"queue": event.queue})
         case JobStalled():
             return Line(logging.WARNING, "job stalled", {"queue": event.queue, "job_id": event.job_id})
+        case LoopBlocked():
+            return _blocked(event)
         case WorkerState():
             return Line(logging.INFO, f"worker {event.state}", {"queue": event.queue, "slots": event.slots})
         case WorkerError():
@@ -82,6 +87,16 @@ def line_for(event: Event) -> Line:
             return Line(logging.WARNING, "connection to Redis lost", fields)
 
 
+def _blocked(event: LoopBlocked) -> Line:
+    fields: dict[str, Any] = {"queue": event.queue, "task_type": event.task_type}
+    if event.job_id:
+        fields["job_id"] = event.job_id
+    if event.trace_id:
+        fields["trace_id"] = event.trace_id
+    said = "the event loop was blocked" if event.over else "the event loop is blocked"
+    return Line(logging.WARNING, said, {**fields, "blocked_s": round(event.blocked_s, 3), "stack": event.stack})
+
+
 def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
     match event:
         case JobActive():
@@ -91,15 +106,19 @@ def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
         case JobCompleted():
             return logging.INFO, "job completed", _ran(event.duration_s)
         case JobFailed():
-            return logging.ERROR, "job failed", {**_ran(event.duration_s, event.reason), "error": event.error}
+            fields = {**_ran(event.duration_s, event.reason), "error": event.error, "failure": event.failure}
+            return logging.ERROR, "job failed", fields
         case JobRetrying():
-            fields = {**_ran(event.duration_s, event.reason), "error": event.error}
+            fields = {**_ran(event.duration_s, event.reason), "error": event.error, "failure": event.failure}
             return logging.WARNING, "job failed, retrying", {**fields, "delay_s": round(event.delay_s, 3)}
         case JobDelayed():
             fields = _ran(event.duration_s, event.reason)
             return logging.INFO, "job delayed", {**fields, "delay_s": round(event.delay_s, 3)}
         case JobHandedBack():
             return logging.INFO, "job handed back", _ran(event.duration_s, event.reason)
+        case JobRung():
+            fields = {"rung": event.rung, "after_s": round(event.after_s, 3), "attempt_of_rung": event.attempt_of_rung}
+            return logging.WARNING, "job takes long", fields
         case JobLost():
             return logging.WARNING, "job lock lost", _ran(event.duration_s, event.reason)
     return logging.INFO, type(event).__name__, {}  # an event newer than this file
@@ -123,6 +142,14 @@ def _ran(duration_s: float, reason: str | None = None) -> dict[str, Any]:
     if reason is not None:
         fields["reason"] = _reason(reason)
     return fields
+
+
+def _memory(memory: JobMemory | None) -> dict[str, Any]:
+    """Of the process that ran this job alone, in MB (of 1024² bytes); nothing where it shared one."""
+    if memory is None:
+        return {}
+    sizes = {"before": memory.before, "after": memory.after, "delta": memory.delta, "peak": memory.peak}
+    return {f"memory_{name}_mb": round(size / 1024**2, 3) for name, size in sizes.items() if size is not None}
 
 
 def _reason(text: str) -> str:

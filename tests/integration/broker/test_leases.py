@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from tests.conftest import MakeWorker, wait_until
 from workers.broker.activation import Activation
+from workers.broker.deaths import Bounds
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobActive, JobCompleted, JobFailed, JobLost
@@ -73,8 +74,8 @@ async def queue(redis_url: str, prefix: str) -> Any:
 
 
 @asynccontextmanager
-async def watched(endpoint: Endpoint, directory: Path, stalls: int = 1) -> AsyncIterator[Takeover]:
-    takeover = Takeover(endpoint.commands(), endpoint.prefix, directory, {"q": stalls})
+async def watched(endpoint: Endpoint, directory: Path, deaths: int = 3) -> AsyncIterator[Takeover]:
+    takeover = Takeover(endpoint.commands(), endpoint.prefix, directory, {"q": Bounds(deaths=deaths)})
     await takeover.start()
     yield takeover
     await takeover.stop(by=time.monotonic() + 5)
@@ -193,8 +194,8 @@ async def test_supervisor_renews_for_a_stopped_process(
         await lines(process, "JobCompleted")
 
 
-@pytest.mark.parametrize("stalls", [0, 1])
-async def test_job_of_a_killed_process_waits_again_at_once(
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_job_of_a_killed_process_waits_again_at_once_or_is_poison(
     endpoint: Endpoint,
     child: Callable[..., Any],
     queue: Any,
@@ -202,23 +203,60 @@ async def test_job_of_a_killed_process_waits_again_at_once(
     redis: Redis,
     prefix: str,
     make_worker: MakeWorker,
-    stalls: int,
+    deaths: int,
 ) -> None:
     process = child(lock_ms=60_000)
-    async with watched(endpoint, tmp_path, stalls) as takeover:
+    async with watched(endpoint, tmp_path, deaths) as takeover:
         job = await queue.add("n", {"how": "sleep", "seconds": 30})
         await lines(process, "run")
         process.kill()
         process.wait()
-        takeover.died(process.pid)
+        takeover.died(process.pid, "SIGKILL")
         rival = await make_worker(lock_ms=60_000, stalled_interval_ms=60_000)
         await wait_until(lambda: len(rival.of(JobCompleted)) + len(rival.of(JobFailed)))
     stored = await redis.hgetall(f"{prefix}:q:{job.id}")
-    assert stored["stc"] == "1", "a death counts as a stall"
-    if stalls:
+    assert "stc" not in stored, "a known death is no stall"
+    if deaths > 1:
         assert rival.of(JobCompleted)
     else:
-        assert stored["failedReason"] == "job stalled more than allowable limit"
+        assert stored["failedReason"] == "poison: its process died once while it ran (last: SIGKILL)"
     entries: Any = await redis.xrange(f"{prefix}:q:events")
     events = [fields["event"] for _, fields in entries]
     assert "stalled" in events
+
+
+async def test_job_of_a_process_that_was_asked_to_end_is_given_back_and_nothing_counted(
+    endpoint: Endpoint,
+    child: Callable[..., Any],
+    queue: Any,
+    tmp_path: Path,
+    redis: Redis,
+    prefix: str,
+    make_worker: MakeWorker,
+) -> None:
+    process = child(lock_ms=60_000)
+    async with watched(endpoint, tmp_path, deaths=1) as takeover:
+        job = await queue.add("n", {"how": "sleep", "seconds": 30})
+        await lines(process, "run")
+        process.kill()
+        process.wait()
+        takeover.died(process.pid, None)
+        rival = await make_worker(lock_ms=60_000, stalled_interval_ms=60_000)
+        await wait_until(lambda: rival.of(JobCompleted))
+    assert "stc" not in await redis.hgetall(f"{prefix}:q:{job.id}")
+    assert [key async for key in redis.scan_iter(f"fleet:{prefix}:*")] == []
+
+
+async def test_supervisor_knows_until_when_a_process_is_busy(
+    endpoint: Endpoint, child: Callable[..., Any], queue: Any, tmp_path: Path, make_worker: MakeWorker
+) -> None:
+    process = child(lock_ms=60_000)
+    async with watched(endpoint, tmp_path) as takeover:
+        assert takeover.busy_until(2**22) is None
+        await lines(process, "WorkerState")
+        assert takeover.busy_until(process.pid) is None
+        await queue.add("n", {"how": "sleep", "seconds": 0.5})
+        await lines(process, "run")
+        assert takeover.busy_until(process.pid) == float("inf")  # this child's jobs have no last rung
+        await lines(process, "JobCompleted")
+        await wait_until(lambda: takeover.busy_until(process.pid) is None)

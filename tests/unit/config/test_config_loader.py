@@ -97,7 +97,7 @@ queues:
         "redis+cluster:// URL, "
         "found 'http://me:***@x'",
         "fleet.yaml:2:7: log.levle: unknown key; did you mean 'level'?",
-        "fleet.yaml:3:25: pools.communication.processes: expected an integer from 1 to 256, found true",
+        "fleet.yaml:3:25: pools.communication.processes: expected an integer from 1 to 256 or auto, found true",
         "fleet.yaml:6:5: queues.email-send.pool: expected the name of a pool, found 'comunication'; "
         "did you mean 'communication'?",
         "fleet.yaml:7:5: queues.email-send.concurrency: expected an integer from 1 to 10000, found 'many'",

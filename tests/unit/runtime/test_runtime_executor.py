@@ -19,8 +19,10 @@ from workers.broker.backend import MAX_REASON, MAX_STACK
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.hold import Hold, Interrupt
 from workers.contract import Cancel, HandBack, JobContext, PermanentError, Snooze, TransientError, Verdict, retry_all
-from workers.runtime import deadline
+from workers.runtime import ladder
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import MAX_DELAY_MS, RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("complaints")
@@ -39,8 +41,12 @@ async def sends(task: EmailSend, ctx: JobContext) -> Any:
 
 def executor(process: Process = sends, *, limits: dict[str, Any] | None = None, **plan: Any) -> Executor:
     values = {"max_data_bytes": 1000, "unknown_delay_s": 30.0, "unknown_give_up_s": 3600.0, **(limits or {})}
-    parts: dict[str, Any] = {"classify": retry_all, "timeout_s": NEVER, "retry": RetryPolicy(attempts=3, delay_s=2)}
-    served = {"email-send": Plan(process=process, **{**parts, **plan})}
+    parts: dict[str, Any] = {
+        "classify": retry_all,
+        "ladder": Ladder.timeout(NEVER),
+        "retry": RetryPolicy(attempts=3, delay_s=2),
+    }
+    served = {"email-send": Plan(isolation=Inline(process), **{**parts, **plan})}
     return Executor(served, Limits(**values), draw=lambda: 0.5, clock=lambda: NOW)
 
 
@@ -328,7 +334,8 @@ async def test_words_and_stack_of_a_failure_are_bounded(execute: Execute) -> Non
 async def test_time_out_is_retried_and_says_whether_the_run_still_runs(
     execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", 0.01)
+    monkeypatch.setattr(ladder, "CLEANUP_S", 0.01)
+    monkeypatch.setattr(ladder, "KILL_S", 0.01)
     released = asyncio.Event()
 
     async def hangs(task: EmailSend, ctx: JobContext) -> Any:
@@ -341,11 +348,13 @@ async def test_time_out_is_retried_and_says_whether_the_run_still_runs(
             except asyncio.CancelledError:
                 continue
 
-    ending = await execute(hangs, timeout_s=0.02)
-    assert ending == Retry(reason="timed out after 0.02 s", error="Timeout", delay_ms=2000)
-    ending = await execute(hangs, timeout_s=0.02, job={"attempts_made": 2})
-    assert ending == Failed(reason="timed out after 0.02 s", error="Timeout")
-    ending = await execute(ignores, timeout_s=0.02)
+    ending = await execute(hangs, ladder=Ladder.timeout(0.02))
+    assert ending == Retry(
+        reason="timed out after 0.02 s at rung cancel", error="Timeout", failure="timed-out", delay_ms=2000
+    )
+    ending = await execute(hangs, ladder=Ladder.timeout(0.02), job={"attempts_made": 2})
+    assert ending == Failed(reason="timed out after 0.02 s at rung cancel", error="Timeout", failure="timed-out")
+    ending = await execute(ignores, ladder=Ladder.timeout(0.02))
     assert isinstance(ending, Retry)
     assert ending.reason.endswith("it ignored its cancellation and may still be running")
     released.set()

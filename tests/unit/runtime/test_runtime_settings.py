@@ -1,12 +1,20 @@
-"""How often a queue's stalled jobs are looked for."""
+"""From the configuration to the parts: how often stalled jobs are looked for, and the ladder of a task."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
-from pydantic import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from config.schema import FleetConfig
+from config.task_section import TaskConfig
+from tasks.tier import TIERS
 from workers.runtime import settings
+from workers.runtime.ladder import WAIT_S, Ladder, Rung
 
 
 def _config(**queue: str) -> FleetConfig:
@@ -35,3 +43,81 @@ def test_stalled_jobs_are_looked_for_as_often_as_said_or_as_the_lock_asks_for(
 def test_looking_all_the_time_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 100ms"):
         _config(stall_check="99ms")
+
+
+# ------------------------------------------------------------------------ ladder
+
+EVERYONE = frozenset(TIERS)
+
+
+def ladder(**task: Any) -> Ladder:
+    return settings.ladder(TypeAdapter(TaskConfig).validate_python(task))
+
+
+@pytest.mark.parametrize(
+    ("task", "made"),
+    [
+        ({"timeout": "30s"}, Ladder.timeout(30)),
+        (
+            {"timeout": {"stop": "1h", "kill": "61m", "job_may_set": "2h"}},
+            Ladder(
+                (
+                    Rung(do="stop", at_s=3600, tiers=EVERYONE, wait_s=WAIT_S),
+                    Rung(do="kill", at_s=3660, tiers=EVERYONE),
+                ),
+                7200,
+            ),
+        ),
+        (
+            {
+                "ladder": [
+                    {"at": "1m", "for": "free", "do": "pause", "tries": 2},
+                    {"at": "10m", "do": "stop", "wait": "20s"},
+                    {"do": "cancel", "wait": "30s"},
+                    {"do": "kill"},
+                ],
+                "job_may_set": "20m",
+            },
+            Ladder(
+                (
+                    Rung(do="pause", at_s=60, tiers=frozenset(["free"]), tries=2, wait_s=WAIT_S),
+                    Rung(do="stop", at_s=600, tiers=EVERYONE, wait_s=20),
+                    Rung(do="cancel", tiers=EVERYONE, wait_s=30),
+                    Rung(do="kill", tiers=EVERYONE),
+                ),
+                1200,
+            ),
+        ),
+    ],
+)
+def test_each_form_becomes_its_ladder(task: dict[str, Any], made: Ladder) -> None:
+    assert ladder(**task) == made
+
+
+rungs = st.fixed_dictionaries(
+    {"do": st.sampled_from(["warn", "checkpoint", "pause", "stop", "cancel", "kill"])},
+    optional={
+        "at": st.integers(1, 99),
+        "for": st.lists(st.sampled_from(TIERS), min_size=1),
+        "tries": st.integers(1, 3),
+        "wait": st.integers(1, 20),
+    },
+)
+names = st.sampled_from(["warn", "checkpoint", "pause", "stop", "cancel", "kill", "job_may_set"])
+
+
+@given(
+    st.fixed_dictionaries({"timeout": st.integers(1, 99) | st.dictionaries(names, st.integers(1, 99))})
+    | st.fixed_dictionaries({"ladder": st.lists(rungs, max_size=4)}, optional={"job_may_set": st.integers(1, 99)})
+)
+def test_configuration_that_is_taken_gives_every_tier_a_ladder_without_rungs_that_are_passed_over(
+    task: dict[str, Any],
+) -> None:
+    try:
+        made = ladder(**task)
+    except ValidationError:
+        return
+    for tier in TIERS:
+        climb = made.for_run(tier)
+        times = [(rung.at_s, start) for rung, start in zip(climb.rungs, climb.starts_s, strict=True)]
+        assert all(before[1] < at_s for before, (at_s, _) in pairwise(times) if at_s is not None)

@@ -1,0 +1,318 @@
+"""A child process: opens one module and performs the runs that its host sends, one at a time, until told to end.
+
+An `async def` processor runs on the event loop, in the main thread; a `def` in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from tasks.codec import decode
+from workers.broker import result
+from workers.contract import QueueModule, Services, Verdict
+from workers.runtime import containment, retry
+from workers.runtime.containment import EscapedError
+from workers.runtime.isolation import forks, surroundings
+from workers.runtime.isolation.brief import Brief, brief_of
+from workers.runtime.isolation.family import Leftovers
+from workers.runtime.isolation.frames import FrameError, pack
+from workers.runtime.isolation.gauge import Gauge, Reading
+from workers.runtime.isolation.listener import Listener
+from workers.runtime.isolation.processors import ResultError, checked, is_async
+from workers.runtime.isolation.records import RecordSender
+from workers.runtime.isolation.remote import RemoteContext, RemoteRun
+from workers.runtime.isolation.sync_context import SyncContext
+from workers.runtime.isolation.wire import MAX_REASON, failure_fields, outcome_fields
+
+log = logging.getLogger(__name__)
+
+#: Exit codes (sysexits.h): the module could not be opened; what this process needs to go on is gone.
+EXIT_UNABLE, EXIT_BROKEN = 69, 71
+
+
+def serve(channel: socket.socket, load: Callable[[str, str | None], QueueModule[Any, Any]]) -> int:
+    """Be a child of the process at the other end of `channel`; returns the exit code.
+
+    Args:
+        load: finds the MODULE of a queue, by the queue's name and that of an importable module.
+    """
+    channel.set_inheritable(False)
+    return _Child(channel, load).serve()
+
+
+_Runs: TypeAlias = SimpleQueue[tuple[RemoteRun, Mapping[str, Any]]]
+
+
+class _Child:
+    def __init__(self, channel: socket.socket, load: Callable[[str, str | None], QueueModule[Any, Any]]) -> None:
+        self._channel = channel
+        self._load = load
+        self._listener = Listener(channel, self._take, self._orphaned)
+        self._writing = threading.Lock()
+        self._born = time.monotonic()
+        self._run: RemoteRun | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._threads: _Runs | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._end: asyncio.Event
+        self._module: QueueModule[Any, Any]
+        self._process: Callable[..., Any]
+        self._records: RecordSender
+        self._gauge = Gauge()
+        self._before: int | None = None
+        self._standard: surroundings.Standard
+        self._leftovers: Leftovers
+
+    def serve(self) -> int:
+        opening = self._listener.first()
+        if opening is None or opening["is"] != "open":
+            return EXIT_BROKEN
+        brief = brief_of(opening["brief"])
+        try:
+            self._records = surroundings.arrange(brief, self.send)
+        except surroundings.OrphanedError:
+            return EXIT_BROKEN
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._end = asyncio.Event()
+            self._listener.listen(self._loop)
+            try:
+                return _persistently(self._loop, self._serve(brief))
+            finally:
+                self._listener.close()
+
+    async def _serve(self, brief: Brief) -> int:
+        try:
+            self._module = self._load(brief.queue, brief.module)
+            options = self._module.options.model_validate(dict(brief.options))
+            surroundings.log_structured()
+            opened = self._module.open(Services(queue=brief.queue, slots=1), options)
+            self._process = await opened.__aenter__()
+        except BaseException as error:
+            self.send({"is": "unable", "why": _why(error)})
+            return EXIT_UNABLE
+        try:
+            await self._work()
+        finally:
+            await opened.__aexit__(None, None, None)
+        return 0
+
+    async def _work(self) -> None:
+        if is_async(self._process):
+            self._listener.stand_in()
+        else:
+            runs = self._threads = SimpleQueue()
+            threading.Thread(target=self._perform_all, args=(runs,), name="processor", daemon=True).start()
+        self._standard = surroundings.Standard()
+        self._leftovers = Leftovers()
+        self._look()
+        self.send({"is": "ready", "took_s": time.monotonic() - self._born})
+        await self._end.wait()
+
+    # ------------------------------------------------------------- the host's words
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message to the host. Legal from any thread.
+
+        Raises:
+            FrameError, ValueError, TypeError: it can't be sent.
+        """
+        forks.end_copy()
+        frame = pack(message)
+        with self._writing:
+            try:
+                self._channel.sendall(frame)
+            except OSError:  # closed by a job, or the host is gone
+                os._exit(EXIT_BROKEN)
+
+    def _orphaned(self) -> None:
+        """The host is gone: nothing that was started for it outlives it."""
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(EXIT_BROKEN)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        """On the loop, or in the listener's thread while the loop is kept busy."""
+        run = self._run
+        match message["is"]:
+            case "run":
+                self._run = run = RemoteRun(message, self.send)
+                self._listener.began(run)
+                if self._threads is not None:
+                    self._threads.put((run, message))
+                elif threading.current_thread() is threading.main_thread():
+                    self._begin(run, message)
+                else:
+                    self._loop.call_soon_threadsafe(self._begin, run, message)
+            case "end":
+                self._loop.call_soon_threadsafe(self._end.set)
+            case _ if run is None or message["run"] != run.number:
+                return  # about a run that has ended
+            case "asked":
+                run.asked(message)
+            case "reply":
+                run.replied(message)
+            case "cancel":
+                run.cancel()
+                run.waiting.cancel()
+                self._loop.call_soon_threadsafe(self._cancel, run)
+
+    # -------------------------------------------------------------------- one run
+
+    def _begin(self, run: RemoteRun, message: Mapping[str, Any]) -> None:
+        task = self._task = containment.start(self._loop, self._perform(run, message))
+        task.add_done_callback(partial(self._began, run))
+
+    def _began(self, run: RemoteRun, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before its first step
+            self._done(run, {"cancelled": True})
+
+    def _cancel(self, run: RemoteRun) -> None:
+        if self._task is not None and run is self._run:
+            self._task.cancel()
+
+    async def _perform(self, run: RemoteRun, message: Mapping[str, Any]) -> None:
+        """A run of an `async def` processor."""
+        try:
+            _attach(message["trace"])
+            said = _returned(await self._process(self._read(message), RemoteContext(run)))
+        except BaseException as error:
+            said = self._raised(error, run)
+        self._task = None
+        self._done(run, said)
+
+    def _perform_all(self, runs: _Runs) -> None:
+        """Runs of a `def` processor, in its thread."""
+        while True:
+            run, message = runs.get()
+            said = copy_context().run(self._performed, run, message)
+            self._done(run, said)
+            del run, message, said
+
+    def _performed(self, run: RemoteRun, message: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            _attach(message["trace"])
+            return _returned(self._process(self._read(message), SyncContext(run)))
+        except BaseException as error:
+            return self._raised(error, run)
+
+    def _read(self, message: Mapping[str, Any]) -> Any:
+        return decode(message["data"], {self._module.task.type_name(): self._module.task})
+
+    def _raised(self, error: BaseException, run: RemoteRun) -> dict[str, Any]:
+        if isinstance(error, asyncio.CancelledError) and run.cancelled:
+            return {"cancelled": True}
+        failure = error if isinstance(error, Exception) else _escaped(error)
+        return {"failure": failure_fields(failure, retry.verdict_of(failure, self._classify))}
+
+    def _classify(self, error: Exception) -> Verdict:
+        try:
+            verdict: object = self._module.classify(error)
+        except BaseException:
+            log.exception("a module's classify failed; the failure counts as one that it does not know")
+            return Verdict()
+        if isinstance(verdict, Verdict):
+            return verdict
+        log.error("a module's classify returned %s, no Verdict; the failure may be retried", type(verdict).__name__)
+        return Verdict()
+
+    def _done(self, run: RemoteRun, said: Mapping[str, Any]) -> None:
+        """Tell the host how it ended. Where even that fails, for want of memory, this process ends."""
+        forks.end_copy()
+        try:
+            run.close()
+            self._listener.ended()
+            after = self._gauge.read()
+            surroundings.flush()
+            more: dict[str, Any] = {"memory": _memory(self._before, after)}
+            if not self._standard.intact():
+                more["spent"] = True
+            if left := self._leftovers.end():
+                more["left_behind"] = left
+            if refused := self._records.allowance.refused:
+                more["unlogged"], self._records.allowance.refused = refused, 0
+            self._tell({"is": "done", "run": run.number, **said, **more})
+            self._look()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(EXIT_BROKEN)
+
+    def _tell(self, done: Mapping[str, Any]) -> None:
+        try:
+            self.send(done)
+            return
+        except FrameError as error:
+            failure = ResultError(f"its result can't leave its child process: {error}")
+            said: Mapping[str, Any] = {"failure": failure_fields(failure, retry.verdict_of(failure))}
+        except Exception:  # no JSON: replaced by the words that would replace it where it is stored
+            text, note = result.dump(done["result"])
+            log.warning("%s", note)
+            said = {"result": json.loads(text)}
+        self.send({**done, "result": None, **said})
+
+    def _look(self) -> None:
+        """Before the next job, while nobody waits."""
+        self._gauge.reset_peak()
+        self._before = self._gauge.resident()
+
+
+def _persistently(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, int]) -> int:
+    """Run the loop to the end of `main`; a SystemExit that gets out of a callback by way of the loop ends neither."""
+    task = loop.create_task(main)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            if task.done():
+                raise
+
+
+def _why(error: BaseException) -> str:
+    """Why the module could not be opened. What pydantic says of options would show them, and secrets in them."""
+    if isinstance(error, ValidationError):
+        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
+        return f"task.options are not valid in its child process: {'; '.join(found)}"
+    return result.message(error, MAX_REASON)
+
+
+def _returned(value: Any) -> dict[str, Any]:
+    value = checked(value)
+    fields = outcome_fields(value)
+    return {"result": value} if fields is None else {"outcome": fields}
+
+
+def _escaped(error: BaseException) -> EscapedError:
+    escaped = EscapedError(error)
+    escaped.__cause__ = error
+    return escaped
+
+
+def _memory(before: int | None, after: Reading | None) -> list[int | None] | None:
+    return None if before is None or after is None else [before, after.resident, after.peak]
+
+
+def _attach(carrier: Mapping[str, str] | None) -> None:
+    """Make the host's span the current one of this context. OpenTelemetry is imported only where there is one."""
+    if not carrier:
+        return
+    try:
+        from opentelemetry import context, propagate
+
+        context.attach(propagate.extract(carrier))
+    except Exception:
+        log.warning("the trace context of a job could not be read", exc_info=True)
