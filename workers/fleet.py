@@ -46,22 +46,22 @@ from workers.queue_service import Limits, QueueService
 from workers.queues import QueueModuleError
 from workers.runtime import selection, settings
 from workers.runtime.aftermath import Aftermath
-from workers.runtime.beat import Beat
-from workers.runtime.brief import PoolBrief, bounds, queues_by_pool, specs
 from workers.runtime.context import Ports
-from workers.runtime.death import Death
-from workers.runtime.event_loop import missing as missing_loop
 from workers.runtime.executor import Executor, Plan
 from workers.runtime.isolation.choice import isolate
 from workers.runtime.process import FleetProcess, OpenQueue
-from workers.runtime.reload import Reload
-from workers.runtime.replacement import Event as ProcessEvent
 from workers.runtime.rss import resident
 from workers.runtime.selection import Selection, SelectionError
-from workers.runtime.supervisor import Supervisor
+from workers.runtime.supervision.beat import Beat
+from workers.runtime.supervision.brief import PoolBrief, bounds, queues_by_pool, specs
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.event_loop import missing as missing_loop
+from workers.runtime.supervision.reload import Reload
+from workers.runtime.supervision.replacement import Event as ProcessEvent
+from workers.runtime.supervision.supervisor import Supervisor
+from workers.runtime.supervision.view import single
+from workers.runtime.supervision.vitals import Vitals
 from workers.runtime.task_adder import TaskAdder, routes
-from workers.runtime.view import single
-from workers.runtime.vitals import Vitals
 from workers.runtime.watchdog import Watchdog
 from workers.telemetry import exposition, logs, tracing
 from workers.telemetry.job_log import JobLog

@@ -11,7 +11,7 @@ from config.errors import ConfigError
 from config.loader import LoadedConfig
 from config.schema import FleetConfig
 from workers.fleet import SelectionError, check_options
-from workers.runtime.reload import Reload
+from workers.runtime.supervision.reload import Reload
 
 log = logging.getLogger(__name__)
 

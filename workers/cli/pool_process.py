@@ -16,9 +16,9 @@ from workers.cli.hangup import Hangup, ignored
 from workers.cli.last_exit import run_to_exit
 from workers.cli.shutdown import serve
 from workers.fleet import PoolBrief, serve_pool
-from workers.runtime import beat
-from workers.runtime.event_loop import NoSuchLoopError, use
-from workers.runtime.life import EXIT_REFUSED
+from workers.runtime.supervision import beat
+from workers.runtime.supervision.event_loop import NoSuchLoopError, use
+from workers.runtime.supervision.life import EXIT_REFUSED
 from workers.telemetry import logs
 
 log = logging.getLogger(__name__)

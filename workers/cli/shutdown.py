@@ -13,7 +13,7 @@ from workers.broker.preflight import StartRefusedError
 from workers.contract import Service
 from workers.fleet import OpenError
 from workers.ops.server import OpsServerError
-from workers.runtime.supervisor import EXIT_REFUSED, RefusedToStartError
+from workers.runtime.supervision.supervisor import EXIT_REFUSED, RefusedToStartError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from workers.cli.workers_source import SourceError, ask
 from workers.cli.workers_table import render
-from workers.runtime.view import FleetView
+from workers.runtime.supervision.view import FleetView
 from workers.telemetry.logs import visible
 
 EXIT_NOT_READY, EXIT_UNREACHABLE = 1, 2

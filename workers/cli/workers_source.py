@@ -11,7 +11,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from pydantic import TypeAdapter, ValidationError
 
-from workers.runtime.view import FleetView
+from workers.runtime.supervision.view import FleetView
 
 #: How long the fleet may take to answer, seconds; and the largest answer, bytes.
 TIMEOUT_S, MAX_ANSWER = 5.0, 32 * 1024 * 1024

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from config.quantities import format_duration
-from workers.runtime.recycle import megabytes
-from workers.runtime.view import FleetView, ProcessState, ProcessView
+from workers.runtime.supervision.recycle import megabytes
+from workers.runtime.supervision.view import FleetView, ProcessState, ProcessView
 from workers.telemetry.logs import visible
 
 _STYLES: dict[ProcessState, str] = {

@@ -9,8 +9,8 @@ from workers.contract import Health, Service
 from workers.ops.health import Check
 from workers.ops.server import OpsServer
 from workers.runtime.process import State
-from workers.runtime.reload import Reload
-from workers.runtime.view import FleetView
+from workers.runtime.supervision.reload import Reload
+from workers.runtime.supervision.view import FleetView
 
 
 class Runner(Service, Protocol):

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
-from workers.runtime.death import Death
-from workers.runtime.replacement import Event, Recycled
-from workers.runtime.view import STATES, FleetView
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.replacement import Event, Recycled
+from workers.runtime.supervision.view import STATES, FleetView
 
 #: What reading the configuration again can come to.
 RESULTS = ("applied", "refused", "failed")

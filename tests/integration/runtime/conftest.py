@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from workers.runtime.spec import ChildSpec
-from workers.runtime.supervisor import Supervisor
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.supervisor import Supervisor
 
 
 class Supervise(Protocol):

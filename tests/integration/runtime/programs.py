@@ -6,7 +6,7 @@ import sys
 import textwrap
 from typing import Any
 
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision.spec import ChildSpec
 
 PRELUDE = """
 import json, os, signal, sys, time

@@ -17,12 +17,12 @@ import pytest
 from tests.conftest import wait_until
 from tests.integration.runtime.conftest import Supervise
 from tests.integration.runtime.programs import OBEYS, spec
-from workers.runtime import death, life, recycle, replacement, silence
-from workers.runtime import supervisor as module
-from workers.runtime.death import Death
-from workers.runtime.recycle import Limits
-from workers.runtime.replacement import Event, Recycled
-from workers.runtime.supervisor import EXIT_REFUSED, Supervisor
+from workers.runtime.supervision import death, life, recycle, replacement, silence
+from workers.runtime.supervision import supervisor as module
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.recycle import Limits
+from workers.runtime.supervision.replacement import Event, Recycled
+from workers.runtime.supervision.supervisor import EXIT_REFUSED, Supervisor
 
 MB = 1024**2
 #: The first life has what the second one lacks: a reason to be replaced. `{mark}` is a file that counts lives.

@@ -17,12 +17,12 @@ import pytest
 from tests.conftest import wait_until
 from tests.integration.runtime.conftest import Supervise
 from tests.integration.runtime.programs import OBEYS, spec
-from workers.runtime import death, life, silence
-from workers.runtime import supervisor as module
-from workers.runtime.death import Death
 from workers.runtime.process import State
-from workers.runtime.replacement import Event
-from workers.runtime.supervisor import EXIT_REFUSED, ChildSpec, RefusedToStartError, Supervisor
+from workers.runtime.supervision import death, life, silence
+from workers.runtime.supervision import supervisor as module
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.replacement import Event
+from workers.runtime.supervision.supervisor import EXIT_REFUSED, ChildSpec, RefusedToStartError, Supervisor
 
 NEVER = 3600.0
 
@@ -302,7 +302,7 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
     child = f"sys.stdin.readline()\nbeat()\nsys.stdin.read()\nopen({str(mark)!r}, 'w').write(str(os.getpid()))"
     parent.write_text(
         "import asyncio, sys\n"
-        "from workers.runtime.supervisor import ChildSpec, Supervisor\n"
+        "from workers.runtime.supervision.supervisor import ChildSpec, Supervisor\n"
         f"spec = ChildSpec(name='p', argv={spec(child).argv!r}, stdin=b'brief\\n')\n"
         "async def main():\n"
         "    supervisor = Supervisor([spec])\n"

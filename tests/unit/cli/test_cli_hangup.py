@@ -18,8 +18,8 @@ from tests.conftest import wait_until
 from workers.cli import hangup as module
 from workers.cli.hangup import Hangup, Reloader, ignored, survive
 from workers.fleet import SelectionError
-from workers.runtime.reload import Reload, Reloaded
-from workers.runtime.roll import Roll
+from workers.runtime.supervision.reload import Reload, Reloaded
+from workers.runtime.supervision.roll import Roll
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from workers.cli import workers, workers_source
 from workers.cli.commands import app
 from workers.cli.workers_source import SourceError, ask
 from workers.cli.workers_table import duration, render
-from workers.runtime.beat import Report, RunningJob
-from workers.runtime.view import FleetView, PoolView, ProcessView, ReloadView
+from workers.runtime.supervision.beat import Report, RunningJob
+from workers.runtime.supervision.view import FleetView, PoolView, ProcessView, ReloadView
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]j[/red]\n‮"
 

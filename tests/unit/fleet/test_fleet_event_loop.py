@@ -8,7 +8,7 @@ import pytest
 
 from config.loader import load
 from workers.fleet import check_options
-from workers.runtime import event_loop
+from workers.runtime.supervision import event_loop
 
 TEXT = """\
 pools:

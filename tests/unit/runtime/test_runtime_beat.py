@@ -14,9 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import wait_until
-from workers.runtime import beat
-from workers.runtime.beat import MAX_EXTRA, MAX_LINE, MAX_RUNNING, MAX_TEXT, Beat, Report, RunningJob, extra, read
 from workers.runtime.process import State
+from workers.runtime.supervision import beat
+from workers.runtime.supervision.beat import (
+    MAX_EXTRA,
+    MAX_LINE,
+    MAX_RUNNING,
+    MAX_TEXT,
+    Beat,
+    Report,
+    RunningJob,
+    extra,
+    read,
+)
 
 names = st.text(max_size=20)
 numbers = st.floats(0, 1e9)

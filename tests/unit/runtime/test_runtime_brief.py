@@ -11,11 +11,11 @@ import pytest
 
 from config.schema import FleetConfig
 from workers.broker.deaths import Bounds
-from workers.runtime.brief import SILENCE_S, PoolBrief, bounds, queues_by_pool, specs, told
-from workers.runtime.recycle import Limits
-from workers.runtime.roll import plan
 from workers.runtime.selection import Selection, select
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision.brief import SILENCE_S, PoolBrief, bounds, queues_by_pool, specs, told
+from workers.runtime.supervision.recycle import Limits
+from workers.runtime.supervision.roll import plan
+from workers.runtime.supervision.spec import ChildSpec
 from workers.runtime.task_adder import routes
 
 TREE: dict[str, Any] = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.pool_section import PoolConfig
-from workers.runtime import cores
-from workers.runtime.cores import processes, quotas, usable
+from workers.runtime.supervision import cores
+from workers.runtime.supervision.cores import processes, quotas, usable
 
 
 @pytest.mark.parametrize(

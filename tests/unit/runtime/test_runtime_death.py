@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.death import RESTART_FIRST_S, RESTART_MAX_S, Killed, death, death_notice, restart_delay_s
+from workers.runtime.supervision.death import (
+    RESTART_FIRST_S,
+    RESTART_MAX_S,
+    Killed,
+    death,
+    death_notice,
+    restart_delay_s,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.runtime import event_loop
-from workers.runtime.event_loop import NoSuchLoopError, missing, use
+from workers.runtime.supervision import event_loop
+from workers.runtime.supervision.event_loop import NoSuchLoopError, missing, use
 
 
 @pytest.fixture(autouse=True)

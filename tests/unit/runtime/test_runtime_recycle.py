@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.recycle import (
+from workers.runtime.supervision.recycle import (
     GROWN,
     LIFE_MAX_S,
     LIFE_S,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from config.schema import FleetConfig
-from workers.runtime.reload import Reload, postponed
 from workers.runtime.selection import Selection, SelectionError, select
-from workers.runtime.spec import ChildSpec
-from workers.runtime.supervisor import Supervisor
+from workers.runtime.supervision.reload import Reload, postponed
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.supervisor import Supervisor
 
 TREE: dict[str, Any] = {
     "redis": {"url": "redis://host/0"},

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.recycle import Limits
-from workers.runtime.roll import Roll, plan
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision.recycle import Limits
+from workers.runtime.supervision.roll import Roll, plan
+from workers.runtime.supervision.spec import ChildSpec
 
 
 def spec(name: str, brief: str = "same", **fields: Any) -> ChildSpec:

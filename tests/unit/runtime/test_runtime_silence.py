@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.silence import GRACE_S, IDLE_S, SILENT_S, overdue
+from workers.runtime.supervision.silence import GRACE_S, IDLE_S, SILENT_S, overdue
 
 NOW = 1000.0
 LIMIT_S = 3660.0

@@ -7,9 +7,9 @@ import json
 import pytest
 from pydantic import TypeAdapter
 
-from workers.runtime.beat import Beat, Report, RunningJob
 from workers.runtime.process import State
-from workers.runtime.view import FleetView, PoolView, ProcessState, ProcessView, ReloadView, pools, single
+from workers.runtime.supervision.beat import Beat, Report, RunningJob
+from workers.runtime.supervision.view import FleetView, PoolView, ProcessState, ProcessView, ReloadView, pools, single
 
 
 def process(name: str, state: ProcessState) -> ProcessView:

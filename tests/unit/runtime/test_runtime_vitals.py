@@ -12,9 +12,9 @@ import pytest
 
 from workers.broker import events
 from workers.broker.events import JobActive, JobEvent
-from workers.runtime import vitals as module
-from workers.runtime.beat import MAX_RUNNING, MAX_TEXT, RunningJob
-from workers.runtime.vitals import Vitals
+from workers.runtime.supervision import vitals as module
+from workers.runtime.supervision.beat import MAX_RUNNING, MAX_TEXT, RunningJob
+from workers.runtime.supervision.vitals import Vitals
 
 ENDS: dict[type[JobEvent], dict[str, Any]] = {
     events.JobCompleted: {"result": None},

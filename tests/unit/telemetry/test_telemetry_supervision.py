@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from workers.runtime.beat import Report
-from workers.runtime.death import Death
-from workers.runtime.recycle import Reason
-from workers.runtime.replacement import Recycled
-from workers.runtime.view import STATES, FleetView, PoolView, ProcessState, ProcessView
+from workers.runtime.supervision.beat import Report
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.recycle import Reason
+from workers.runtime.supervision.replacement import Recycled
+from workers.runtime.supervision.view import STATES, FleetView, PoolView, ProcessState, ProcessView
 from workers.telemetry.exposition import exposition
 from workers.telemetry.supervision import SupervisionMetrics
 

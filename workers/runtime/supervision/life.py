@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, TypeAlias
 
-from workers.runtime import beat, recycle, silence
-from workers.runtime.beat import NO_REPORT, Beat, Report
-from workers.runtime.death import Death, Killed, death
 from workers.runtime.process import State
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision import beat, recycle, silence
+from workers.runtime.supervision.beat import NO_REPORT, Beat, Report
+from workers.runtime.supervision.death import Death, Killed, death
+from workers.runtime.supervision.spec import ChildSpec
 
 log = logging.getLogger(__name__)
 

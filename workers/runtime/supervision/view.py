@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from workers.runtime.beat import NO_REPORT, Beat, Report
+from workers.runtime.supervision.beat import NO_REPORT, Beat, Report
 
 ProcessState: TypeAlias = Literal["starting", "ready", "not ready", "silent", "recycling", "draining", "dead"]
 #: States in which a process takes jobs.

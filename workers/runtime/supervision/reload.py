@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from config.schema import FleetConfig
-from workers.runtime.brief import queues_by_pool
-from workers.runtime.roll import Roll
 from workers.runtime.selection import Selection
-from workers.runtime.spec import ChildSpec
-from workers.runtime.supervisor import Supervisor
-from workers.runtime.view import ReloadView
+from workers.runtime.supervision.brief import queues_by_pool
+from workers.runtime.supervision.roll import Roll
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.supervisor import Supervisor
+from workers.runtime.supervision.view import ReloadView
 
 #: Sections that the supervisor itself holds on to: its server, its connection to Redis.
 FIXED = ("http", "redis")

@@ -21,7 +21,7 @@ from workers.broker.events import (
     JobLost,
     JobRetrying,
 )
-from workers.runtime.beat import MAX_RUNNING, Report, RunningJob, extra, short
+from workers.runtime.supervision.beat import MAX_RUNNING, Report, RunningJob, extra, short
 
 _ENDS = (JobCompleted, JobFailed, JobRetrying, JobDelayed, JobHandedBack, JobLost)
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from workers.contract import Service
-from workers.runtime import recycle
-from workers.runtime.life import EXIT_REFUSED, KILL_SLACK_S, BusyUntil
-from workers.runtime.pool_child import Emit, Event, PoolChild, Recycled, RefusedToStartError
 from workers.runtime.process import State
-from workers.runtime.roll import Roll, plan
-from workers.runtime.spec import ChildSpec
-from workers.runtime.view import FleetView, ReloadView, pools
+from workers.runtime.supervision import recycle
+from workers.runtime.supervision.life import EXIT_REFUSED, KILL_SLACK_S, BusyUntil
+from workers.runtime.supervision.pool_child import Emit, Event, PoolChild, Recycled, RefusedToStartError
+from workers.runtime.supervision.roll import Roll, plan
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.view import FleetView, ReloadView, pools
 
 __all__ = ["EXIT_REFUSED", "ChildSpec", "RefusedToStartError", "Supervisor"]
 

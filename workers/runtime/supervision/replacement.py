@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from workers.runtime import recycle
-from workers.runtime.child_view import History
-from workers.runtime.death import Death
-from workers.runtime.life import Life
-from workers.runtime.recycle import Candidate, Reason, Recycle
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision import recycle
+from workers.runtime.supervision.child_view import History
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.life import Life
+from workers.runtime.supervision.recycle import Candidate, Reason, Recycle
+from workers.runtime.supervision.spec import ChildSpec
 
 log = logging.getLogger(__name__)
 

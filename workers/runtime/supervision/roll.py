@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision.spec import ChildSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workers.runtime.beat import NO_REPORT
-from workers.runtime.life import Life
-from workers.runtime.spec import ChildSpec
-from workers.runtime.view import ProcessState, ProcessView
+from workers.runtime.supervision.beat import NO_REPORT
+from workers.runtime.supervision.life import Life
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.view import ProcessState, ProcessView
 
 
 @dataclass(slots=True)

@@ -16,10 +16,10 @@ from config.pool_section import PoolConfig
 from config.schema import FleetConfig, HttpConfig, QueueConfig
 from config.task_section import TaskConfig
 from workers.broker.deaths import Bounds
-from workers.runtime import cores
-from workers.runtime.recycle import Limits
 from workers.runtime.selection import Selection
-from workers.runtime.spec import ChildSpec
+from workers.runtime.supervision import cores
+from workers.runtime.supervision.recycle import Limits
+from workers.runtime.supervision.spec import ChildSpec
 
 #: How much longer than its longest ladder a process of a pool may be silent before it is killed, seconds.
 SILENCE_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from workers.runtime.recycle import Limits
+from workers.runtime.supervision.recycle import Limits
 
 NO_LIMITS = Limits()
 

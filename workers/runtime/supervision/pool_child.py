@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 
-from workers.runtime import child_view, death
-from workers.runtime.child_view import History
-from workers.runtime.life import BusyUntil, Life
 from workers.runtime.process import State
-from workers.runtime.replacement import Emit, Event, Recycled, Replacement
-from workers.runtime.spec import ChildSpec
-from workers.runtime.view import ProcessView
+from workers.runtime.supervision import child_view, death
+from workers.runtime.supervision.child_view import History
+from workers.runtime.supervision.life import BusyUntil, Life
+from workers.runtime.supervision.replacement import Emit, Event, Recycled, Replacement
+from workers.runtime.supervision.spec import ChildSpec
+from workers.runtime.supervision.view import ProcessView
 
 __all__ = ["Emit", "Event", "PoolChild", "Recycled", "RefusedToStartError"]
 
