@@ -137,7 +137,8 @@ def test_reading_never_raises(line: bytes) -> None:
 @pytest.fixture
 def pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     reader, writer = os.pipe()
-    with os.fdopen(reader, "rb", 0) as ears, os.fdopen(writer, "wb", 0) as mouth:
+    # Buffered, or a line is read byte by byte, and each byte waits for a GIL that a turning loop hardly lets go.
+    with os.fdopen(reader, "rb") as ears, os.fdopen(writer, "wb", 0) as mouth:
         yield ears, mouth
 
 
@@ -161,7 +162,7 @@ async def test_sender_never_waits_for_a_supervisor_that_does_not_listen(
     pipe: tuple[BinaryIO, BinaryIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And when that listens again, every line is whole: what the pipe took in part is completed first."""
-    monkeypatch.setattr(beat, "BEAT_S", 0)
+    monkeypatch.setattr(beat, "BEAT_S", 0.001)
     ears, mouth = pipe
     turns, sent = 0, 0
 
@@ -174,10 +175,10 @@ async def test_sender_never_waits_for_a_supervisor_that_does_not_listen(
         nonlocal turns
         while True:
             turns += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     sending, counting = asyncio.create_task(beat.send(mouth.fileno(), said)), asyncio.create_task(count())
-    await wait_until(lambda: sent > 5 and turns > 1000)  # the pipe is full by now, and the loop turns
+    await wait_until(lambda: sent > 5 and turns > 100)  # the pipe is full by now, and the loop turns
     heard = [read(await asyncio.to_thread(ears.readline)) for _ in range(20)]
     for task in (sending, counting):
         task.cancel()

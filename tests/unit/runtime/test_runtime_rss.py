@@ -24,9 +24,12 @@ def test_memory_that_is_kept_is_seen() -> None:
 
 
 def test_another_process_can_be_asked_for_until_it_is_gone() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert (resident(child.pid) or 0) > 1024 * 1024
-    child.communicate(b"\n")
+    program = [sys.executable, "-c", "print('here', flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"  # before it, it may be no Python yet
+        assert (resident(child.pid) or 0) > 1024 * 1024
+        child.communicate(b"\n")
     assert resident(child.pid) is None
 
 
