@@ -381,6 +381,7 @@ async def test_silent_process_without_jobs_is_killed_soon(
 
 
 async def test_descriptors_and_zombies_do_not_pile_up_with_replacements(supervise: Supervise, heard: Heard) -> None:
+    others = set(psutil.Process().children())
     code = "heed()\nwhile not terms: beat(jobs=9); time.sleep(0.005)\n"
     supervisor = await supervise(spec(code, limits=Limits(max_jobs=9)), spec(OBEYS, "calm-0"), emit=heard)
     await wait_until(lambda: len(heard.recycled) >= 3)
@@ -391,4 +392,4 @@ async def test_descriptors_and_zombies_do_not_pile_up_with_replacements(supervis
     assert len(zombies) <= 2
     await stop(supervisor)
     assert supervisor.drained
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
