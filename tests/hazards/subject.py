@@ -156,7 +156,7 @@ class Stock(Subject):
 
 
 class Fleet(Subject):
-    """FleetWorker with its executor, wired as `workers/fleet.py` does."""
+    """FleetWorker with its executor, wired as `workers/fleet/queues.py` does."""
 
     async def start(self) -> None:
         setting = self.setting

@@ -10,40 +10,32 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import structlog
 from bullmq import Job, Worker
 from opentelemetry.trace import Span
 from redis.asyncio import Redis
 
-from workers.broker import running, spans
 from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
 from workers.broker.checkpoints import CLOSE_S, Checkpoints
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Ending, Failed, Lost
+from workers.broker.endings import Failed
 from workers.broker.events import (
-    JobActive,
-    JobProgress,
-    JobRung,
     JobStalled,
     QueueDrained,
     QueuePaused,
-    RungName,
     WorkerState,
 )
 from workers.broker.execution import Execute, Execution
-from workers.broker.finish import Finish, stored
 from workers.broker.gate import Gate
-from workers.broker.hold import Hold, Interrupt
+from workers.broker.hold import Interrupt
+from workers.broker.job_run import JobRun
 from workers.broker.leases import Leases
 from workers.broker.loop import Loop
 from workers.broker.pause import PauseWatch
 from workers.broker.renewer import Renewer
-from workers.broker.reports import Emit, Reports, ended
-from workers.broker.running import Running
+from workers.broker.reports import Emit, Reports
 from workers.broker.settings import WorkerSettings
 
 #: Of the time that `stop` gives, the share (and the most seconds) kept for writing hand-backs.
@@ -98,10 +90,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self.settings = settings
         self.backend: FleetBackend = FleetBackend(queue, client, blocking, prefix, settings)
         self._reports = Reports(queue, emit, types, self.isConnectionError)
-        self._execution = Execution(execute, self._reports.error, lambda: self._torn_down)
         self._blocking = blocking
-        self._describe = describe
-        self._on_failed = on_failed
         self._renewer = renewer
         self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
         self._checkpoints = Checkpoints(client, prefix, queue, self._reports.error)
@@ -120,7 +109,21 @@ class FleetWorker(Worker):  # type: ignore[misc]
             self._reports.error,
             settings.pause_look_s,
         )
-        self._gate = Gate(self.backend, settings, self._doorman.limit, self._reports.error)
+        self._run = JobRun(
+            self.name,
+            self.backend,
+            settings,
+            execution=Execution(execute, self._reports.error, lambda: self._torn_down),
+            gate=Gate(self.backend, settings, self._doorman.limit, self._reports.error),
+            doorman=self._doorman,
+            leases=self._leases,
+            checkpoints=self._checkpoints,
+            reports=self._reports,
+            closing=lambda: self.closing,
+            before=self._advance_scheduler,
+            describe=describe,
+            on_failed=on_failed,
+        )
         self._slots: list[Loop] = []
         self._loops: list[Loop] = []
         self._opened = 0
@@ -245,65 +248,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
             job = job or await self._doorman.next(token)
             if job is None:
                 return
-            job = await self._work(job)
-
-    async def _work(self, job: Activation) -> Activation | None:
-        """One job from active to its ending; the next job, if it came back with the ending."""
-        span = spans.start(job, self.settings.name, links_only=self.settings.links_only)
-        hold = Hold(
-            job,
-            self.backend,
-            self._reports.error,
-            on_progress=lambda value: self._reports.emit(JobProgress(**self._reports.about(job, span), value=value)),
-            on_rung=partial(self._tell_rung, job, span),
-            checkpoints=self._checkpoints,
-        )
-        self._leases.add(hold)
-        about = self._reports.about(job, span)
-        running.begin(Running(self.name, about["task_type"], job.id, span))
-        started = time.monotonic()
-        ending: Ending = Lost(reason="its slot was cancelled")
-        try:
-            with structlog.contextvars.bound_contextvars(
-                queue=self.name, job_id=job.id, job_name=job.name, attempt=job.attempts_made + 1
-            ):
-                self._reports.emit(JobActive(**about, wait_s=job.wait_s))
-                if self.closing:
-                    hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
-                await self._advance_scheduler(job)
-                ending = stored(await self._ending(job, hold, span), job, self._reports.error)
-                hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
-                finish = Finish(
-                    self.backend, job, ending, self._reports.error, self._reports.up, self.settings.reconnect
-                )
-                ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
-        finally:
-            running.end()
-            self._leases.remove(hold)
-            spans.finish(span, ending, self._describe, memory=hold.memory)
-        self._reports.emit(ended(ending, {**about, "memory": hold.memory}, time.monotonic() - started))
-        hold.settle_checkpoint(ending)
-        if isinstance(ending, Failed) and self._on_failed is not None:
-            self._on_failed(job, ending, span)
-        self._doorman.note(fetched)
-        if self.closing and not isinstance(ending, Lost):
-            await self._wake_others()
-        return fetched.activation
-
-    async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
-        refused = await self._gate.ending(job)
-        return refused or self._gate.after(await self._execution.run(job, hold, span), job)
-
-    def _tell_rung(self, job: Activation, span: Span, rung: RungName, after_s: float, attempt: int) -> None:
-        spans.rung(span, rung, after_s, attempt)
-        about = self._reports.about(job, span)
-        self._reports.emit(JobRung(**about, rung=rung, after_s=after_s, attempt_of_rung=attempt))
-
-    async def _wake_others(self) -> None:
-        try:
-            await self.backend.wake()
-        except Exception as error:
-            self._reports.error(error, "wake")
+            job = await self._run.work(job)
 
     async def _advance_scheduler(self, job: Activation) -> None:
         """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""

@@ -1,4 +1,4 @@
-"""Processors in a worker under test: the executor wired to it as `workers/fleet.py` does."""
+"""Processors in a worker under test: the executor wired to it as `workers/fleet/queues.py` does."""
 
 from __future__ import annotations
 

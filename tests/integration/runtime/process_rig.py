@@ -1,4 +1,4 @@
-"""What a process makes for its queues, as `workers/fleet.py` does it: workers, adder, aftermath."""
+"""What a process makes for its queues, as `workers/fleet/queues.py` does it: workers, adder, aftermath."""
 
 from __future__ import annotations
 
