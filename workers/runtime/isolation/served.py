@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from tasks.codec import decode
 from workers.broker import result
-from workers.contract import QueueModule, Services, Verdict
+from workers.contract import QueueModule, Services
 from workers.runtime import containment, retry
 from workers.runtime.containment import EscapedError
 from workers.runtime.isolation import forks, surroundings
@@ -38,6 +38,7 @@ from workers.runtime.isolation.records import RecordSender
 from workers.runtime.isolation.remote import RemoteContext, RemoteRun
 from workers.runtime.isolation.sync_context import SyncContext
 from workers.runtime.isolation.wire import MAX_REASON, failure_fields, outcome_fields
+from workers.runtime.opinion import classified
 
 log = logging.getLogger(__name__)
 
@@ -218,18 +219,7 @@ class _Child:
         if isinstance(error, asyncio.CancelledError) and run.cancelled:
             return {"cancelled": True}
         failure = error if isinstance(error, Exception) else _escaped(error)
-        return {"failure": failure_fields(failure, retry.verdict_of(failure, self._classify))}
-
-    def _classify(self, error: Exception) -> Verdict:
-        try:
-            verdict: object = self._module.classify(error)
-        except BaseException:
-            log.exception("a module's classify failed; the failure counts as one that it does not know")
-            return Verdict()
-        if isinstance(verdict, Verdict):
-            return verdict
-        log.error("a module's classify returned %s, no Verdict; the failure may be retried", type(verdict).__name__)
-        return Verdict()
+        return {"failure": failure_fields(failure, classified(failure, self._module.classify))}
 
     def _done(self, run: RemoteRun, said: Mapping[str, Any]) -> None:
         """Tell the host how it ended. Where even that fails, for want of memory, this process ends."""
