@@ -128,7 +128,9 @@ class QueueOpener:
         await self._renewer.stop()
         await self._client.aclose()
 
-    async def _isolation(self, queue: str, module: QueueModule[Any, Any], entry: QueueConfig, stack: AsyncExitStack) -> Isolation:
+    async def _isolation(
+        self, queue: str, module: QueueModule[Any, Any], entry: QueueConfig, stack: AsyncExitStack
+    ) -> Isolation:
         def failed(error: BaseException) -> None:
             self._emit(WorkerError(queue=queue, where="isolation", error=error))
 
