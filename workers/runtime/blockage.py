@@ -23,6 +23,8 @@ UNKNOWN = "unknown"
 STOPPED, COLLECTOR = "stopped", "gc"
 #: A share of the block from which something is its reason; and the share of processor time below which nothing ran.
 MOST, IDLE = 0.5, 0.1
+#: The share of the block that garbage collection must have taken to be its reason.
+LEAST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Finding:
 def find(block: Block) -> Finding:
     """Judge."""
     held_up = block.held_up_s >= MOST * block.watched_s
-    if block.blocked_s - block.collector_s < block.threshold_s:  # without it there would be no block
+    if _collected(block):
         note = f"no job's doing: garbage collection took {block.collector_s:.2f} s"
         return Finding(task_type=COLLECTOR, stack=_last(block.looks), note=note)
     if held_up and block.process_s < IDLE * block.blocked_s:
@@ -93,6 +95,14 @@ def find(block: Block) -> Finding:
         return Finding(note="no stack: the thread that looks got no turn either, so something held the GIL")
     finding = _blamed(block.looks)
     return finding if finding.note else replace(finding, note=_besides(block, held_up))
+
+
+def _collected(block: Block) -> bool:
+    """Whether garbage collection made a block of what would be none. A look at the very beginning of a job's block,
+    just past the threshold, finds some collector time too.
+    """
+    rest_s = block.blocked_s - block.collector_s
+    return rest_s < block.threshold_s and block.collector_s >= LEAST * block.blocked_s
 
 
 def _idle(loop_s: float, block: Block) -> bool:

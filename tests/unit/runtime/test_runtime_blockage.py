@@ -80,6 +80,9 @@ CASES: dict[str, tuple[Block, tuple[str, str, str], str]] = {
     "garbage collection, in a job that blocks without it too": (
         replace(CALM, blocked_s=4.0, collector_s=2.5), ("documents", "parse", "1"), "garbage collection took 2.50 s of",
     ),
+    "a job at the very beginning of its block, some of which was garbage collection": (
+        replace(CALM, blocked_s=0.505, collector_s=0.01), ("documents", "parse", "1"), "",
+    ),
     "a thread of a job held the GIL": (
         replace(CALM, held_up_s=0.7, loop_s=0.0, looks=(replace(BUSY, threads={TWO: stack("match")}),)),
         ("documents", "parse", "2"), "another thread held the GIL",
