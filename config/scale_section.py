@@ -1,4 +1,7 @@
-"""The `slo` and `scale` of a queue in fleet.yaml: what it promises, and how its slots follow the load."""
+"""The `slo` and `scale` of a queue in fleet.yaml: what it promises, and how its slots are to follow the load.
+
+Both are read and checked, so that they can be written down; nothing acts on them yet.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from config.units import WHOLE, Fraction, Rate, Seconds
 
 
 class SloConfig(Section):
-    """What this queue promises; alerts and dashboards are drawn from it."""
+    """What this queue promises: written down for whoever draws alerts and dashboards. Nothing acts on it yet."""
 
     p50: Seconds | None = None
     """Time from being due to being done that half of the jobs keep. Defaults to no promise."""

@@ -80,7 +80,7 @@ class LimitsConfig(Section):
     """How much may wait before producers are asked to come back later. Workers work on, whatever waits."""
 
     depth: Annotated[int, Field(ge=1), WHOLE] | None = None
-    """Jobs that may wait. Defaults to no limit."""
+    """Jobs that may wait. It is looked once a second, so a little more gets in meanwhile. Defaults to no limit."""
     age: Seconds | None = None
     """How long the oldest waiting job may have been due. Defaults to no limit."""
 
@@ -119,9 +119,9 @@ class QueueConfig(Section):
     on_unknown: UnknownConfig = UnknownConfig()
     """What becomes of a job of a type that is not known here."""
     slo: SloConfig = SloConfig()
-    """What the queue promises."""
+    """What the queue promises. Nothing acts on it yet."""
     scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
-    """How the number of slots follows the load. Defaults to fixed."""
+    """How the number of slots follows the load. Nothing acts on it yet: it is as with fixed, which is the default."""
     task: TaskConfig
     """How one job is run."""
 

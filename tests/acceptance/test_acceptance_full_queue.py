@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bullmq import Queue
 
 from tests.acceptance.conftest import QUEUE, Jobs, StartFleet, mail
 from tests.acceptance.fleet_command import FleetCommand
 from tests.conftest import wait_until
+
+MODULES = Path(__file__).parent / "modules"
 
 
 @pytest.mark.parametrize("mode", ["--single-process", "supervised"])
@@ -34,6 +40,48 @@ async def test_full_queue_is_told_and_stays_ready(
     assert fleet.metric("bullmq_job_count", queue=QUEUE, state="completed") == 4
     assert not any("full" in detail for _, detail in fleet.probe("readyz")[1].values())
     assert await asyncio.wait_for(fleet.terminate(), 30) == 0
+
+
+@pytest.mark.parametrize("mode", ["--single-process", "supervised"])
+async def test_jobs_add_to_a_queue_of_another_pool_until_it_is_full(
+    start_fleet: StartFleet, jobs: Jobs, redis_url: str, prefix: str, tmp_path: Path, mode: str
+) -> None:
+    """And when the limit is taken away by a reload, they add to it again."""
+    overlay = tmp_path / "limits.yaml"
+    invitation = "invitation: {pool: data, module: adds_mails, concurrency: 1, task: {timeout: 30s}}"
+    overlay.write_text(f"queues: {{{QUEUE}: {{limits: {{depth: 5}}}}, {invitation}}}\n")
+    await jobs.queue.pause()
+    arguments = ["--overlay", str(overlay)] + [mode] * mode.startswith("--")
+    fleet = await start_fleet(*arguments, env={"PYTHONPATH": str(MODULES)}).ready()
+    invitations = Queue("invitation", {"connection": redis_url, "prefix": prefix})
+
+    async def result(task_id: str) -> dict[str, Any]:
+        job = await invitations.add("invitation", {"type": "invitation", "id": task_id, "mails": 40})
+        key = f"{prefix}:invitation:{job.id}"
+
+        async def finished() -> bool:
+            return bool(await jobs.redis.hexists(key, "finishedOn"))
+
+        await wait_until(finished, timeout_s=30.0)
+        value: dict[str, Any] = json.loads(await jobs.redis.hget(key, "returnvalue") or "{}")
+        return value
+
+    try:
+        first = await result("first")
+        assert 5 <= first["added"] < 40
+        assert f"queue {QUEUE} is full" in first["refused"]
+        assert f"(queues.{QUEUE}.limits.depth)" in first["refused"]
+        if mode == "supervised":
+            overlay.write_text(f"queues: {{{invitation}}}\n")
+            fleet.send(signal.SIGHUP)
+            await wait_until(lambda: fleet.metric("fleet_queue_full", queue=QUEUE) == 0, timeout_s=30.0)
+            recycled = {"pool": "data", "reason": "config"}
+            await wait_until(lambda: fleet.metric("fleet_process_recycles_total", **recycled) == 1, timeout_s=40.0)
+            assert await result("second") == {"added": 40, "refused": None}
+    finally:
+        await invitations.close()
+    await jobs.queue.resume()
+    assert await asyncio.wait_for(fleet.terminate(), 40) == 0
 
 
 def seen(fleet: FleetCommand) -> tuple[float | None, float | None]:

@@ -8,9 +8,7 @@ from typing import Any
 from config.schema import FleetConfig, QueueConfig
 from workers.broker.endpoint import Endpoint
 from workers.broker.stats import StatsReader
-from workers.ops.fleet_service import Runner
 from workers.ops.queue_watch import QueueWatch
-from workers.ops.watched import Watched
 from workers.queue_service import Limits, QueueService
 from workers.runtime.selection import Selection
 
@@ -21,19 +19,19 @@ def queue_service(config: FleetConfig, client: Any, queues: Mapping[str, QueueCo
     Args:
         client: commands, of an Endpoint; closed by the caller.
     """
-    limits, rates = _depth_limits(queues)
+    limits, rates = depth_limits(queues)
     reader = StatsReader(client, config.redis.prefix, rates=rates)
     return QueueService(reader, limits, timeout_s=config.redis.command_timeout)
 
 
-def _depth_limits(queues: Mapping[str, QueueConfig]) -> tuple[dict[str, Limits], dict[str, int]]:
+def depth_limits(queues: Mapping[str, QueueConfig]) -> tuple[dict[str, Limits], dict[str, int]]:
     """How much may wait, and how many may start in one span, by queue."""
     limits = {queue: Limits(depth=entry.limits.depth, age_s=entry.limits.age) for queue, entry in queues.items()}
     return limits, {queue: entry.rate.count for queue, entry in queues.items() if entry.rate is not None}
 
 
-def watched(runner: Runner, config: FleetConfig, chosen: Selection, endpoint: Endpoint) -> tuple[Watched, QueueService]:
-    """The runner with a watch over the queues that it serves: one in each pod."""
+def watch(config: FleetConfig, chosen: Selection, endpoint: Endpoint) -> tuple[QueueService, QueueWatch]:
+    """What is known of the served queues, and who keeps it fresh: one in each pod."""
     client = endpoint.commands()
     queues = queue_service(config, client, chosen.served)
-    return Watched(runner, QueueWatch(queues, close=client.aclose), queues), queues
+    return queues, QueueWatch(queues, close=client.aclose)

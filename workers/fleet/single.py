@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 from config.schema import FleetConfig
 from workers.broker.emitter import Listener
-from workers.fleet.depths import watched
+from workers.fleet.depths import watch
 from workers.fleet.listeners import telemetry as listen
 from workers.fleet.queues import queue_process
 from workers.fleet.selected import select
 from workers.ops.fleet_service import FleetService
+from workers.ops.watched import Watched
 from workers.runtime import settings
 from workers.runtime.process import FleetProcess
 from workers.runtime.supervision.beat import Beat
@@ -39,10 +40,10 @@ def build_process(
     telemetry = listen(config, endpoint, name, listeners)
     process = queue_process(config, chosen, endpoint, name=name, emit=telemetry.emit)
     pooled = queues_by_pool(chosen)
-    runner, queues_seen = watched(process, config, chosen, endpoint)
+    queues_seen, watching = watch(config, chosen, endpoint)
     telemetry.registry.register(QueueGauges(queues_seen.states))
     return FleetService(
-        runner,
+        Watched(process, watching, queues_seen),
         telemetry.loop,
         host=config.http.host,
         port=config.http.port,

@@ -14,9 +14,11 @@ from prometheus_client import CollectorRegistry
 from config.schema import FleetConfig
 from workers.broker.endpoint import Endpoint
 from workers.broker.takeover import Takeover
-from workers.fleet.depths import watched
+from workers.fleet.depths import depth_limits, watch
 from workers.fleet.selected import select
 from workers.ops.fleet_service import FleetService
+from workers.ops.watched import Watched
+from workers.queue_service import QueueService
 from workers.runtime import settings
 from workers.runtime.selection import Selection
 from workers.runtime.supervision.brief import bounds, queues_by_pool, specs
@@ -37,6 +39,7 @@ def _supervised(
     shared: Path,
     endpoint: Endpoint,
     processes: SupervisionMetrics,
+    queues: QueueService,
 ) -> tuple[Supervisor, Reload]:
     """The supervisor with its hand on its processes' leases, and how it takes over a new configuration."""
     chosen = choose(config)
@@ -59,6 +62,7 @@ def _supervised(
         logs.configure(config.log, process="supervisor")
         leases.bound(bounds(chosen.served))
         processes.serves(chosen.served)
+        queues.adopt(*depth_limits(chosen.served))
 
     make_specs = partial(
         specs, command=command, shared=shared, longest_s=lambda entry: settings.ladder(entry.task).end_s
@@ -95,19 +99,19 @@ def build_fleet(
     own = CollectorRegistry()
     processes = SupervisionMetrics(own)
     choose = partial(select, pools=pools, queues=queues)
-    supervisor, reload = _supervised(config, choose, command, shared, endpoint, processes)
+    queues_seen, watching = watch(config, chosen, endpoint)
+    supervisor, reload = _supervised(config, choose, command, shared, endpoint, processes, queues_seen)
 
     async def close() -> None:
         await asyncio.to_thread(shutil.rmtree, shared, True)
 
-    runner, queues_seen = watched(supervisor, config, chosen, endpoint)
     own.register(QueueGauges(queues_seen.states, connections=lambda: endpoint.open_connections))
 
     def metrics() -> tuple[bytes, str]:
         return exposition.merged_exposition(shared) + exposition.exposition(own), exposition.CONTENT_TYPE
 
     return FleetService(
-        runner,
+        Watched(supervisor, watching, queues_seen),
         LoopLag(lambda lag_s: processes.see(supervisor.view())),
         host=config.http.host,
         port=config.http.port,

@@ -126,7 +126,7 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"http": {"port": 1}}, set()),
     ({"queues.email-send.deaths": 9}, set()),
     ({"queues.email-send.slo": {"p50": "1s"}}, set()),
-    ({"queues.email-send.limits": {"depth": 9}}, set()),
+    ({"queues.email-send.limits": {"depth": 9}}, {"ai-0", "mail-0", "mail-1"}),
 ]
 
 

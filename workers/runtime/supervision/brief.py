@@ -91,17 +91,19 @@ def bounds(queues: Mapping[str, QueueConfig]) -> dict[str, Bounds]:
 def told(config: FleetConfig, pool: str, queues: Sequence[str]) -> FleetConfig:
     """What a process of this pool, which serves these queues, reads of the configuration; all else as by default.
 
-    Of the other queues it reads how jobs are added to them (`task_adder.routes`).
+    Of the other queues it reads how jobs are added to them (`task_adder.routes`), and when they are full.
     """
     own = config.pools[pool].model_copy(update={"processes": 1, "memory": None, "max_jobs": None})
     plain = QueueConfig(pool=pool, concurrency=1, task=TaskConfig(timeout=1.0))
     entries = {
-        queue: entry.model_copy(update={"deaths": plain.deaths, "slo": plain.slo, "limits": plain.limits})
+        queue: entry.model_copy(update={"deaths": plain.deaths, "slo": plain.slo})
         if queue in queues
         else plain.model_copy(
             update={
                 "keep": entry.keep,
                 "max_data": entry.max_data,
+                "limits": entry.limits,
+                "rate": entry.rate,
                 "task": plain.task.model_copy(update={"retry": entry.task.retry}),
             }
         )

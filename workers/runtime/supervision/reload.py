@@ -90,12 +90,6 @@ def postponed(present: FleetConfig, new: FleetConfig) -> tuple[str, ...]:
         for name in type(getattr(present, section)).model_fields
         if getattr(getattr(present, section), name) != getattr(getattr(new, section), name)
     ]
-    limits = {queue: entry.limits for queue, entry in present.queues.items()}
-    keys += [
-        f"queues.{queue}.limits"
-        for queue, entry in new.queues.items()
-        if limits.get(queue, entry.limits) != entry.limits
-    ]
     if _longest_grace(new) > _longest_grace(present):
         keys.append(f"pools.{_slowest(new)}.grace (of the fleet as a whole)")
     return tuple(keys)
