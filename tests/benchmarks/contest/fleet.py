@@ -44,7 +44,7 @@ class Bare(Kind):
 
 
 class Whole(Bare):
-    """FleetWorker with what `workers/fleet/queues.py` puts round it: executor, metrics, a log line a job (to nowhere)."""
+    """FleetWorker with what `workers/fleet` puts round it: executor, metrics, a log line a job (to nowhere)."""
 
     def __init__(self, url: str) -> None:
         # Imported here: the bare worker is weighed without what it does not use.

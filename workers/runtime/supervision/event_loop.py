@@ -1,7 +1,7 @@
 """The event loop that a process of a pool runs: asyncio's own, or uvloop where it is installed and asked for.
 
-uvloop saves a few per cent of the worker's time (tests/benchmarks), and is compiled code that not every platform has:
-an extra, and not the default.
+uvloop saves a few per cent of the worker's time (tests/benchmarks/results/loops.md), and is compiled code that
+not every platform has: an extra, and not the default.
 """
 
 from __future__ import annotations
