@@ -59,7 +59,7 @@ async def test_jobs_add_to_a_queue_of_another_pool_until_it_is_full(
         job = await invitations.add("invitation", {"type": "invitation", "id": task_id, "mails": 40})
         key = f"{prefix}:invitation:{job.id}"
 
-        async def finished() -> bool:
+        async def finished() -> Any:
             return bool(await jobs.redis.hexists(key, "finishedOn"))
 
         await wait_until(finished, timeout_s=30.0)

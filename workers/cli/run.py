@@ -19,6 +19,7 @@ from workers.cli.last_exit import run_to_exit
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 from workers.cli.pool_process import command
 from workers.cli.shutdown import EXIT_FAILED, serve
+from workers.cli.standard_streams import StandardStreams
 from workers.dev import DevError
 from workers.dev.embedded import EmbeddedValkey
 from workers.fleet import SelectionError, build_fleet, build_process, check_options
@@ -109,6 +110,7 @@ async def _serve(fleet: FleetService, config: FleetConfig, read: Read, localize:
         log.warning("not served yet, since this version has no module for them: %s", ", ".join(fleet.skipped))
     pools = {config.queues[queue].pool for queue in fleet.served}
     reloader = Reloader(read, localize, fleet.reload) if fleet.reload is not None else None
+    streams = StandardStreams() if reloader is None else None
     if reloader is not None:
         hangup = Hangup(reloader.ask)
     else:
@@ -118,6 +120,8 @@ async def _serve(fleet: FleetService, config: FleetConfig, read: Read, localize:
         return await serve(fleet, max(config.pools[pool].grace for pool in pools))
     finally:
         hangup.close()
+        if streams is not None:
+            streams.close()
         if reloader is not None:
             await reloader.close()
 
