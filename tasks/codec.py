@@ -43,15 +43,17 @@ def decode(data: object, types: Mapping[str, type[Task]] | None = None, *, limit
     model = _model(data, tasks.TASKS if types is None else types)
     if (beyond := limits.exceeded(data)) is not None:
         raise DecodeError([beyond])
-    # The wire knows the aliases only: a field that happens to be called user_id is an unknown one.
+    keyed = "id" not in data and isinstance(data.get("idempotencyKey"), str)
+    wire = data | {"id": data["idempotencyKey"]} if keyed else data
     try:
-        if "id" in data or not isinstance(data.get("idempotencyKey"), str):
-            return model.model_validate(data, by_alias=True, by_name=False, context=WIRE)
-        task = model.model_validate(data | {"id": data["idempotencyKey"]}, by_alias=True, by_name=False, context=WIRE)
+        # The wire knows the aliases only: a field that happens to be called user_id is an unknown one. model_validate
+        # does the same, and takes half a microsecond to look through its arguments.
+        task: Task = model.__pydantic_validator__.validate_python(wire, by_alias=True, by_name=False, context=WIRE)
     except ValidationError as error:
         problems = _problems(error, model.type_name(), model.shape_of(data))
     else:
-        task.as_written().model_fields_set.discard("id")
+        if keyed:
+            task.as_written().model_fields_set.discard("id")
         return task
     raise DecodeError(problems)
 
@@ -134,7 +136,8 @@ def _fields(model: BaseModel) -> dict[str, Any]:
         if name not in told:
             continue
         value = getattr(model, name)
-        # An unknown field called `user_id` also marks the declared user_id as set, whose wire name is userId.
+        # An unknown field called `user_id` also marks the declared user_id as set, whose wire name is userId: what is
+        # null beside it is taken for absent.
         if name in unknown and value == default:
             continue
         present[key] = convert(value) if convert is not None and value is not None else value

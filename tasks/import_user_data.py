@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.base import Part, Task
+from tasks.many import Many
 
 
 class ImportElement(Part):
@@ -28,7 +29,7 @@ class ImportData(Part):
     source: str = Field(alias="__source")
     version: str = Field(alias="__version")
     """Of the export's format."""
-    data: list[ImportElement]
+    data: Many[ImportElement]
 
 
 class ImportOwner(Part):
@@ -42,7 +43,7 @@ class ImportUser(Part):
     """Who imports."""
 
     id: str
-    languages: list[str] | None = None
+    languages: Many[str] | None = None
 
 
 class ImportConfig(Part):

@@ -7,6 +7,7 @@ from typing import Literal
 from tasks.allocation import Allocation
 from tasks.base import Part, Task
 from tasks.execution_options import ExecutionOptions
+from tasks.many import Many
 from tasks.session_user import SessionUser
 from tasks.task_context import TaskContext
 
@@ -28,7 +29,7 @@ class LlmCompletion(Task):
     """The message that is answered."""
     user_data: SessionUser
     model: str | None = None
-    task_contexts: list[TaskContext] | None = None
+    task_contexts: Many[TaskContext] | None = None
     responding_bot: RespondingBot | None = None
     """None: whoever of the chat's bots is spoken to."""
     allocation: Allocation | None = None

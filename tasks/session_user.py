@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tasks.base import Part
 from tasks.credits import Credits
+from tasks.many import Many
 
 
 class UserSession(Part):
@@ -40,7 +41,7 @@ class SessionUser(Part):
     has_received_phone_verification_reward: bool | None = None
     phone_number_verified: bool | None = None
 
-    languages: list[str] | None = None
+    languages: Many[str] | None = None
     """ISO 639 codes, the preferred one first."""
     profile_image: str | None = None
     theme: str | None = None

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from tasks.allocation import Allocation
 from tasks.base import Part
+from tasks.many import Many
 from tasks.number import Count
 from tasks.session_user import SessionUser
 from tasks.swarm_request import ExecutionConfig, SwarmInput, Tool
@@ -20,7 +21,7 @@ class FlatResources(Part):
     max_tokens: Count | None = None
     max_time: Count | None = None
     """Milliseconds."""
-    tools: list[Tool] | None = None
+    tools: Many[Tool] | None = None
 
 
 class FlatSwarmConfig(Part):

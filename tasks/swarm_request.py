@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.base import Part
+from tasks.many import Many
 from tasks.number import Count, Number
 from tasks.session_user import SessionUser
 
@@ -19,7 +20,7 @@ class TeamConfiguration(Part):
 
     leader_agent_id: str | None = None
     preferred_team_size: Count | None = None
-    required_skills: list[str] | None = None
+    required_skills: Many[str] | None = None
 
 
 class ExecutionConfig(Part):
@@ -40,7 +41,7 @@ class SwarmInput(Part):
     swarm_id: str | None = None
     chat_id: str | None = None
     team_configuration: TeamConfiguration | None = None
-    available_tools: list[Tool] | None = None
+    available_tools: Many[Tool] | None = None
     """None: those that the engine gives every swarm."""
     execution_config: ExecutionConfig | None = None
     name: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import ModelWrapValidatorHandler, ValidationInfo, model_validator
@@ -23,9 +24,26 @@ PartT = TypeVar("PartT", bound=Part)
 
 
 def made(model: type[PartT], /, **values: Any) -> PartT:
-    """An object of these values. What is None is left out, unless it must be there."""
+    """An object of these values, which are right: they come from an object that has been checked, and checking them
+    again would double the time of decoding. What is None is left out, unless it must be there.
+    """
+    defaults, needed = _defaults(model)
+    told = {name: value for name, value in values.items() if value is not None or name in needed}
+    new = model.__new__(model)
+    object.__setattr__(new, "__dict__", defaults | told)
+    object.__setattr__(new, "__pydantic_fields_set__", set(told))
+    object.__setattr__(new, "__pydantic_extra__", {})
+    object.__setattr__(new, "__pydantic_private__", None)
+    return new
+
+
+@cache
+def _defaults(model: type[Part]) -> tuple[dict[str, Any], frozenset[str]]:
     fields = model.model_fields
-    return model(**{name: value for name, value in values.items() if value is not None or fields[name].is_required()})
+    if made_anew := [name for name, field in fields.items() if field.default_factory is not None]:
+        raise TypeError(f"{model.__name__}.{made_anew[0]}: what older shapes are lifted to has constant defaults alone")
+    needed = frozenset(name for name, field in fields.items() if field.is_required())
+    return {name: field.default for name, field in fields.items()}, needed
 
 
 class OlderShape(Envelope, ABC):
@@ -51,7 +69,7 @@ class EvolvedTask(Task):
     @classmethod
     def _of_any_shape(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         shape = cls.shape_of(data)
-        if not issubclass(shape, OlderShape):
+        if shape is cls or not issubclass(shape, OlderShape):  # the first alone takes a tenth of the second's time
             return handler(data)
         return cls._lifted(shape.model_validate(data, by_alias=True, by_name=False, context=info.context))
 

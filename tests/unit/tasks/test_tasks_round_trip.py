@@ -8,7 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
@@ -18,10 +18,11 @@ from tasks.codec import decode, encode
 from tests.unit.tasks.wire_data import EXAMPLES, SHAPES, of_shape, same
 
 ANY: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
+QUICK = (Phase.explicit, Phase.generate, Phase.shrink)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@settings(deadline=None, max_examples=40, phases=QUICK, database=None)
 @given(st.data())
 def test_generated_data_of_every_shape_come_back_as_they_were(shape: type[Envelope], data: st.DataObject) -> None:
     wire = data.draw(of_shape(shape))

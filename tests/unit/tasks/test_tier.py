@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tasks.base import Task
-from tasks.tier import TIERS, Tier, tier_of
+from tasks.codec import decode
+from tasks.tier import TIERS, EnterpriseRule, Tier, is_premium, tier_of, user_of
+from tests.unit.tasks.wire_data import EXAMPLES
 
 
 class Loose(Task):
@@ -105,6 +107,51 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=60, database=None)
 @given(st.fixed_dictionaries({}, optional={"userData": anything, "input": anything, "context": anything}))
 def test_whatever_is_there_has_a_tier(fields: dict[str, Any]) -> None:
     assert tier_of(loose(**fields)) in TIERS
+
+
+@pytest.mark.parametrize(
+    ("rule", "user", "tier"),
+    [
+        (EnterpriseRule("plan", ("ent", "ent-plus")), {"plan": "ent"}, "enterprise"),
+        (EnterpriseRule("plan", ("ent", "ent-plus")), {"plan": "ent-plus", "hasPremium": True}, "enterprise"),
+        (EnterpriseRule("plan", ("ent",)), {"plan": "pro", "isEnterprise": True}, "free"),
+        (EnterpriseRule("creditSettings.plan", ("ent",)), {"creditSettings": {"plan": "ent"}}, "enterprise"),
+        (EnterpriseRule("creditSettings.plan", ("ent",)), {"creditSettings": ["ent"], "hasPremium": True}, "premium"),
+        (EnterpriseRule("creditSettings.plan", ("ent",)), {}, "free"),
+        (EnterpriseRule("seats", (1,)), {"seats": 1}, "enterprise"),
+        (EnterpriseRule("seats", (1,)), {"seats": True}, "free"),
+        (EnterpriseRule("seats", (1,)), {"seats": 1.0}, "free"),
+        (EnterpriseRule("plan", ()), {"plan": "ent", "isEnterprise": True}, "free"),
+    ],
+)
+def test_where_enterprise_comes_from_is_a_setting(rule: EnterpriseRule, user: Any, tier: Tier) -> None:
+    assert tier_of(loose(userData=user), rule) == tier
+
+
+@pytest.mark.parametrize("job", EXAMPLES, ids=lambda job: job["data"]["type"])
+def test_examples_have_the_tier_of_their_users(job: dict[str, Any]) -> None:
+    data = job["data"]
+    users = [holder["userData"] for holder in (data.get("input"), data.get("context"), data) if _names_a_user(holder)]
+    task = decode(data)
+    premium = bool(users) and users[0].get("hasPremium", False)
+    assert (tier_of(task), is_premium(task)) == ("premium" if premium else "free", premium)
+    assert (user_of(task) is None) is (not users)
+
+
+def _names_a_user(holder: Any) -> bool:
+    return isinstance(holder, dict) and "userData" in holder
+
+
+def test_enterprise_users_of_both_shapes_of_a_swarm() -> None:
+    for job in EXAMPLES:
+        if job["data"]["type"] == "swarm-execution":
+            places = [job["data"].get("input"), job["data"].get("context"), job["data"]]
+            user = next(each["userData"] for each in places if _names_a_user(each)) | {"isEnterprise": True}
+            changed = {"userData": user}
+            if "input" in job["data"]:
+                changed = {"input": job["data"]["input"] | {"userData": user}}
+            assert tier_of(decode(job["data"] | changed)) == "enterprise"
