@@ -44,6 +44,8 @@ layers:
 	$(BIN)/lint-imports
 config:
 	$(BIN)/fleet config schema --check
+	$(BIN)/fleet schema json --check
+	$(BIN)/fleet schema typescript --check
 	$(BIN)/fleet config check
 	REDIS_URL=redis://redis SMTP_URL=smtp://mail SITE_EMAIL_ALIAS=hi@example.com $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:

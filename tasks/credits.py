@@ -15,7 +15,7 @@ WIRE = object()
 MAX_DIGITS = 100
 
 _WORDS = 'an integer in a string, or "unlimited"'
-_PATTERN = f"-?(0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}})"
+_PATTERN = f"(0|-?[1-9][0-9]{{0,{MAX_DIGITS - 1}}})"
 _amount = re.compile(_PATTERN, re.ASCII).fullmatch
 
 
@@ -23,7 +23,7 @@ def _credits(value: Any, info: ValidationInfo) -> int | Literal["unlimited"]:
     if isinstance(value, str):
         if value == "unlimited":
             return "unlimited"
-        if _amount(value) and value != "-0":
+        if _amount(value):
             return int(value)
     elif type(value) is int and info.context is not WIRE and abs(value) < 10**MAX_DIGITS:
         return value

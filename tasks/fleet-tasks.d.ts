@@ -62,7 +62,7 @@ export type EmailSend = {
   template?: string | null;
   /** What the template's placeholders stand for. */
   data?: { [name: string]: unknown } | null;
-} & TaskId & ({ subject: string; text: string } | { template: string | null });
+} & TaskId & ({ subject: string; text: string } | { template: string });
 
 /** One export. */
 export type ExportUserData = {
@@ -398,7 +398,7 @@ export type SwarmExecution = {
 
 /** Bounds of a swarm, a run or a completion. null: its producer set none; the engine's own apply. */
 export interface Allocation {
-  /** @pattern ^(-?(0|[1-9][0-9]{0,99})|unlimited)$ */
+  /** @pattern ^((0|-?[1-9][0-9]{0,99})|unlimited)$ */
   maxCredits: string | null;
   /** @minimum 0 */
   maxDurationMs: number | null;
@@ -654,7 +654,7 @@ export interface RunInput {
 export interface RunLimits {
   /** @minimum 0 */
   maxContextTokens?: number | null;
-  /** @pattern ^(-?(0|[1-9][0-9]{0,99})|unlimited)$ */
+  /** @pattern ^((0|-?[1-9][0-9]{0,99})|unlimited)$ */
   maxCredits?: string | null;
   /** @minimum 0 */
   maxSteps?: number | null;
@@ -680,7 +680,7 @@ export interface SessionUser {
   handle?: string | null;
   /**
    * What the user had when the job was added.
-   * @pattern ^(-?(0|[1-9][0-9]{0,99})|unlimited)$
+   * @pattern ^((0|-?[1-9][0-9]{0,99})|unlimited)$
    */
   credits?: string | null;
   creditAccountId?: string | null;

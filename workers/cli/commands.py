@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workers.cli import config as config_group
+from workers.cli import schema as schema_group
 from workers.cli.dev import dev
 from workers.cli.run import run
 from workers.cli.workers import workers
@@ -42,3 +43,4 @@ app.command()(run)
 app.command()(dev)
 app.command()(workers)
 app.add_typer(config_group.app, name="config", help="Check, show and explain the configuration.")
+app.add_typer(schema_group.app, name="schema", help="The jobs' data in JSON Schema and TypeScript; compare versions.")

@@ -28,6 +28,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _COMMENT = "Generated from the models in tasks/ by `fleet schema json --write`; not edited by hand."
 _ABOUT = "The data of a job, told apart by `type`."
 _REF = "#/$defs/"
+#: What `decode` takes for the id of a task: Node's, or the key that its job is known by.
+_TASK_ID = {
+    "description": "What a task is known by: its id, or an idempotency key, which then is the id.",
+    "anyOf": [
+        {"required": ["id"], "properties": {"id": {"type": "string"}}},
+        {"required": ["idempotencyKey"], "properties": {"idempotencyKey": {"type": "string"}}},
+    ],
+}
 
 
 def wire_schema(types: Mapping[str, type[Task]] | None = None) -> Schema:
@@ -40,11 +48,13 @@ def wire_schema(types: Mapping[str, type[Task]] | None = None) -> Schema:
         types: the models by what `data.type` carries. None: those of `tasks`.
 
     Raises:
-        TypeError: a task's `shape_of` doesn't know one of its shapes.
+        TypeError: a task's `shape_of` doesn't know one of its shapes, or a model is called TaskId.
     """
     found = task_shapes(tasks.TASKS if types is None else types)
     models = [shape.model for each in found for shape in (each.newest, *each.older)]
     names, definitions = _definitions(models)
+    if "TaskId" in definitions:
+        raise TypeError("TaskId is the schema's own name for what a task is known by")
     mapping: dict[str, str] = {}
     for each in found:
         for shape in (each.newest, *each.older):
@@ -61,7 +71,7 @@ def wire_schema(types: Mapping[str, type[Task]] | None = None) -> Schema:
         "description": _ABOUT,
         "oneOf": [{"$ref": reference} for reference in mapping.values()],
         "discriminator": {"propertyName": "type", "mapping": mapping},
-        "$defs": dict(sorted(definitions.items())),
+        "$defs": dict(sorted((definitions | {"TaskId": _TASK_ID}).items())),
     }
 
 
@@ -136,14 +146,17 @@ def _with_parts(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
 
 
 def _complete(definition: Schema, task: TaskShapes, shape: Shape) -> None:
-    """Say what `decode` makes sure of beside the model: the type is there, the version known, the shape this one."""
+    """Say what `decode` makes sure of beside the model: the type is there, and an id or what is taken for it; the
+    version is known, the shape is this one.
+    """
     properties = definition["properties"]
     properties["type"] = {"const": task.name, "type": "string"} | _notes(properties["type"])
     if version := properties.get("schemaVersion"):
         readable = {"type": "integer", "minimum": 1, "maximum": task.task.KNOWN_SCHEMA}
         properties["schemaVersion"] = {"anyOf": [readable, {"type": "null"}]} | _notes(version)
     required = definition.get("required", [])
-    definition["required"] = ["type", *(name for name in required if name != "type")]
+    definition["required"] = ["type", *(name for name in required if name not in ("type", "id"))]
+    definition["allOf"] = [*definition.get("allOf", ()), {"$ref": f"{_REF}TaskId"}]
     for name in shape.absent:
         properties[name] = False
     if shape is not task.newest:

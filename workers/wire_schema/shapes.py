@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.base import Envelope, Task
-from tasks.vintage import OlderShape
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class TaskShapes:
 def task_shapes(types: Mapping[str, type[Task]]) -> list[TaskShapes]:
     """The shapes of each type, by its name in order.
 
-    Older shapes are found by their `type`: the subclasses of OlderShape in the package of the task. What tells them
-    apart is asked of the task's `shape_of`, so that the schema says what `decode` does.
+    What tells a task's shapes apart is asked of its `shape_of`, so that the schema says what `decode` does.
 
     Raises:
         TypeError: `shape_of` doesn't know a shape by the fields that it requires.
@@ -52,25 +50,9 @@ def wire_names(model: type[Envelope], *, required: bool = False) -> list[str]:
 
 
 def _shapes(name: str, task: type[Task]) -> TaskShapes:
-    models: list[type[Envelope]] = [task, *_older(name, task)]
+    models: list[type[Envelope]] = [task, *sorted(task.OLDER_SHAPES, key=lambda each: each.__name__)]
     shapes = [Shape(model, _absent(task, model, models)) for model in models]
     return TaskShapes(name, task, shapes[0], tuple(shapes[1:]))
-
-
-def _older(name: str, task: type[Task]) -> list[type[OlderShape]]:
-    every = _subclasses(OlderShape)  # type: ignore[type-abstract]
-    found = {each for each in every if each.model_fields["type"].default == name and _package(each) == _package(task)}
-    return sorted(found, key=lambda each: each.__name__)
-
-
-def _subclasses(model: type[OlderShape]) -> Iterator[type[OlderShape]]:
-    for each in model.__subclasses__():
-        yield each
-        yield from _subclasses(each)
-
-
-def _package(model: type) -> str:
-    return model.__module__.rpartition(".")[0]
 
 
 def _absent(task: type[Task], model: type[Envelope], models: list[type[Envelope]]) -> tuple[str, ...]:

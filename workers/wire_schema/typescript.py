@@ -6,6 +6,7 @@ Decisions:
 - An object that declares fields gets no index signature, although more are allowed on the wire: with one, a misspelt
   name would compile. One that declares none (`formValues`) is a map.
 - What TypeScript can't say (limits, patterns, a list that may not be empty) is told in comments.
+- A task has an id or an idempotency key (`TaskId`); the object before `&` declares both as optional.
 - `integer` is `number`; whatever may be anything is `unknown`.
 """
 
@@ -178,10 +179,7 @@ class _Declarations:
     def _union(self, schema: dict[str, Any], key: str, indent: str) -> _Type:
         base = schema.get("properties", {})
         return _joined(
-            (
-                self._refined(each, base) if base and _refines(each) else self._type(each, indent)
-                for each in schema[key]
-            ),
+            (self._refined(each, base) if _refines(each) else self._type(each, indent) for each in schema[key]),
             "|",
             indent,
         )
