@@ -146,7 +146,7 @@ TABLE: list[tuple[str, Edit, dict[str, frozenset[Effect]]]] = [
     ("templates are no content any more", lambda new: new["$defs"]["EmailSend"]["anyOf"].pop(),
      {"EmailSend.subject": BREAKS, "EmailSend.text": BREAKS}),
     ("one more content", lambda new: new["$defs"]["EmailSend"]["anyOf"].append({"required": ["html"]}),
-     {"EmailSend.subject": OLDER, "EmailSend.text": OLDER, "EmailSend.template": OLDER}),
+     {"EmailSend.subject": OLDER, "EmailSend.text": OLDER}),
     ("a key is no id any more", lambda new: new["$defs"]["TaskId"]["anyOf"].pop(), {}),
     ("a task type is gone", without_type("sms-message"), {"sms-message": BREAKS}),
     ("a new task type", with_type, {"fax-send": OLDER}),
