@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from config.quantities import format_duration, unexpected
+from config.rung_times import WAIT_S, latest_starts
 from config.section import Section
 from config.units import WHOLE, Seconds
 
@@ -18,8 +19,6 @@ TierName: TypeAlias = Literal["free", "premium", "enterprise"]
 
 #: What a duration may be, in words.
 DURATION = "a duration like 30s, 5m or 1h30m"
-#: Seconds that a request waits for its answer.
-WAIT_S = 10.0
 
 _ORDER: tuple[RungName, ...] = get_args(RungName)
 _TIERS: tuple[TierName, ...] = get_args(TierName)
@@ -206,12 +205,8 @@ def _cap(rungs: Sequence[RungConfig], chosen: Sequence[int], named: str, job_may
 
 def _starts(rungs: Sequence[RungConfig]) -> list[float]:
     """When each begins at the latest, if nobody answers."""
-    starts: list[float] = []
-    fallen = 0.0
-    for rung in rungs:
-        starts.append(fallen if rung.at is None else rung.at)
-        fallen = starts[-1] + (rung.tries * (rung.wait_s or 0.0) if rung.do in _ASKING else 0.0)
-    return starts
+    waits = ((rung.at, rung.tries * (rung.wait_s or 0.0) if rung.do in _ASKING else 0.0) for rung in rungs)
+    return latest_starts(waits)
 
 
 def refuse(model: str, value: Any, found: Sequence[tuple[tuple[str | int, ...], str]]) -> None:

@@ -68,7 +68,7 @@ class KeepConfig(Section):
 
 
 class UnknownConfig(Section):
-    """A job whose `data.type` this worker does not know may belong to a newer worker."""
+    """A job whose `data.type` or `data.schemaVersion` this worker does not know may belong to a newer worker."""
 
     delay: Seconds = 30.0
     """How long to put it off each time. Defaults to 30s."""
@@ -100,8 +100,9 @@ class QueueConfig(Section):
     stalls: Annotated[int, Field(ge=0, le=1000), WHOLE] = 1
     """Times a job may stall (its worker died) before it fails. Defaults to 1."""
     deaths: Annotated[int, Field(ge=1, le=1000), WHOLE] = 3
-    """Times that its process may die while the job runs before it fails as poison; they are not counted as stalls.
-    Defaults to 3."""
+    """Times that its process of the pool may die while the job runs before it fails as poison, its attempts unspent,
+    since others ran there too. They are not counted as stalls. A child process (`isolation: process`) that dies takes
+    its own job alone with it, and that is a failed attempt: `attempts` bounds them. Defaults to 3."""
     stall_check: Annotated[Seconds, AfterValidator(_stall_check)] | None = None
     """Seconds between two looks for jobs whose worker died, over all workers of the queue; one starts again after
     `lock` and up to two looks. Defaults to 30s, or to half of `lock` where that is shorter."""

@@ -9,7 +9,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tasks.base import Task
 
-_SCHEMA: Any = {"anyOf": [{"required": ["subject", "text"]}, {"required": ["template"], "properties": {"template": {"type": "string"}}}]}
+_SCHEMA: Any = {
+    "anyOf": [
+        {"required": ["subject", "text"]},
+        {"required": ["template"], "properties": {"template": {"type": "string"}}},
+    ]
+}
 
 
 class EmailSend(Task):

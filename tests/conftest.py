@@ -199,6 +199,7 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
         client = where.commands()
         values: dict[str, Any] = {"name": f"w{len(made)}", "drain_delay_s": 1.0, "lock_ms": 3000, **settings}
         events: list[Event] = []
+        trouble = values.pop("trouble", str)
         renewer = Renewer(where.commands, where.prefix, on_error=lambda error: None)
         worker = FleetWorker(
             queue,
@@ -210,6 +211,7 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
             renewer=renewer,
             emit=events.append,
             types=frozenset({"email-send"}),
+            trouble=trouble,
         )
         made.append((worker, client, renewer))
         await worker.start()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bullmq import Queue
 from redis.asyncio import Redis
 
@@ -23,6 +25,13 @@ queues:
     concurrency: 5
     deaths: 2
     task: {timeout: 30s}
+"""
+
+
+BLOCKED = """
+pools: {communication: {processes: 2}}
+queues:
+  risky: {lock: 3s, task: {timeout: 1s}}
 """
 
 
@@ -76,5 +85,41 @@ async def test_poison_job_fails_after_its_deaths_and_healthy_jobs_beside_it_comp
     assert fleet.metric("fleet_jobs_quarantined_total", queue="email-send") == 0
     assert fleet.metric("fleet_process_deaths_total", pool="communication", reason="SIGKILL") == 2
     await wait_until(lambda: fleet.metric("fleet_processes", pool="communication", state="ready") == 1)
+    await queue.close()
+    assert await fleet.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "death"),
+    [
+        ("blocks", r"SIGKILL after \d+ s of silence"),  # from its first moment on, and with a lock that is short
+        ("closes", r"exit code \d+|SIGABRT"),  # not by a signal of ours that has lost its handler
+    ],
+)
+async def test_job_that_blocks_or_breaks_its_process_at_once_is_poison_too(
+    start_fleet: StartFleet, redis: Redis, redis_url: str, prefix: str, tmp_path: Path, act: str, death: str
+) -> None:
+    """It waits before the fleet starts, so that it is the first thing that each process does."""
+    overlays = {"risky.yaml": OVERLAY, "blocked.yaml": BLOCKED}
+    for name, text in overlays.items():
+        (tmp_path / name).write_text(text)
+    queue = Queue("risky", {"connection": redis_url, "prefix": prefix})
+    await queue.add("risky", {"type": "risky", "id": "bad", act: True}, {"jobId": "bad", "attempts": 9})
+
+    async def row() -> dict[str, str]:
+        found: Any = await redis.hgetall(f"{prefix}:risky:bad")
+        return dict(found)
+
+    async def finished() -> bool:
+        return "finishedOn" in await row()
+
+    is_finished: Callable[[], bool | Awaitable[bool]] = finished
+    named = [word for name in overlays for word in ("--overlay", str(tmp_path / name))]
+    fleet = start_fleet(*named, env={"PYTHONPATH": str(MODULES)})
+    await wait_until(is_finished, timeout_s=120.0)
+    failed = await row()
+    assert re.fullmatch(rf"poison: its process died 2 times while it ran \(last: ({death})\)", failed["failedReason"])
+    assert (failed.get("stc"), failed["ats"], failed["atm"]) == (None, "3", "1")
+    await fleet.ready()
     await queue.close()
     assert await fleet.terminate() == 0

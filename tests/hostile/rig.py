@@ -18,7 +18,7 @@ from tests.hostile import module, sync_module
 from tests.hostile.task import Hostile
 from workers.contract import Effect, StopRequest
 from workers.contract.effect import EffectState
-from workers.runtime.isolation.call import Call, Isolation
+from workers.runtime.isolation.call import Call, Isolator
 from workers.runtime.isolation.children import Children, Limits
 from workers.runtime.isolation.choice import brief, isolate
 
@@ -67,7 +67,7 @@ class Held:
         self.ledger.effects[self.name] = ("done", result)
 
 
-@dataclass
+@dataclass(eq=False)
 class Answers:
     """The host's side of a run; says what it was asked. `raises` has what a call raises, by its name."""
 
@@ -82,6 +82,7 @@ class Answers:
     raises: dict[str, Exception] = field(default_factory=dict)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     slow_s: float = 0.0
+    closed: bool = False
     _listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -156,7 +157,7 @@ async def isolated(
     errors: list[Exception] | None = None,
     log: LogConfig | None = None,
     **more: Any,
-) -> AsyncIterator[Isolation]:
+) -> AsyncIterator[Isolator]:
     """The hostile module, opened where its jobs are to run."""
     on_error = (errors if errors is not None else []).append
     chosen = entry(kind, flavour, **more)
@@ -170,10 +171,10 @@ def children(
     flavour: str = "async", *, size: int = 2, max_jobs: int = 1000, memory: int = 2**40, **more: Any
 ) -> Children:
     """Child processes alone, not started yet."""
-    on_error, backoff = more.pop("on_error", lambda error: None), more.pop("backoff", None)
-    options = {} if backoff is None else {"backoff": backoff}
+    options = {name: more.pop(name) for name in ("on_error", "backoff", "tell", "patience_s") if name in more}
+    starts = more.pop("starts", 0)
     told = brief("hostile", entry("process", flavour, **more), LogConfig(level="debug"))
-    return Children(told, Limits(size=size, max_jobs=max_jobs, memory=memory), on_error, **options)
+    return Children(told, Limits(size=size, max_jobs=max_jobs, memory=memory, starts=starts), **options)
 
 
 def is_gone(pid: int) -> bool:

@@ -26,10 +26,11 @@ KEPT_MS = 7 * 86_400_000
 #: How long a worker that ends waits for checkpoints to be forgotten, seconds; after that they expire.
 CLOSE_S = 1.0
 
-# A row that is gone is not made anew. The first word is the lock's, so that a run that lost it can't overwrite what
-# the newer one has saved. Whatever else lies under the key is replaced.
+# A row that is gone is not made anew. The lock's token keeps a run that lost the lock from overwriting what the newer
+# one has saved; it belongs to the slot, which may run the job again, and there `ats` tells the two runs apart. Whatever
+# else lies under the key is replaced.
 _SAVE = """
-if redis.call("GET", KEYS[2]) ~= ARGV[1] or redis.call("EXISTS", KEYS[1]) == 0 then return nil end
+if redis.call("GET", KEYS[2]) ~= ARGV[1] or redis.call("HGET", KEYS[1], "ats") ~= ARGV[6] then return nil end
 redis.call("HSET", KEYS[1], ARGV[2], ARGV[3])
 redis.call("DEL", KEYS[3])
 redis.call("HSET", KEYS[3], "job", ARGV[3], "state", ARGV[4])
@@ -44,10 +45,14 @@ return 0
 
 
 class NotOursError(Exception):
-    """The checkpoint was not saved: the job's lock is no longer the run's, or the job is gone."""
+    """Something of a run's was not saved: the job is no longer the run's, or is gone.
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"the checkpoint of job {job_id} was not saved: another worker may have the job")
+    Args:
+        what: the checkpoint, its progress, a line of its log.
+    """
+
+    def __init__(self, job_id: str, what: str = "the checkpoint") -> None:
+        super().__init__(f"{what} of job {job_id} was not saved: another run may have the job")
 
 
 class CorruptCheckpointError(Exception):
@@ -109,11 +114,11 @@ class Checkpoints:
             mark: see `marked`; the same for all runs of the job, and no other job's.
 
         Raises:
-            NotOursError: the job's lock is not this run's any more; nothing was written.
+            NotOursError: the job is not this run's any more; nothing was written.
             redis.exceptions.RedisError, OSError: it was not stored, or is not known to be.
         """
         row = f"{self._prefix}:{self._queue}:{job.id}"
-        args: list[str | int] = [job.token, keys.CHECKPOINT_FIELD, mark, text, KEPT_MS]
+        args: list[str | int] = [job.token, keys.CHECKPOINT_FIELD, mark, text, KEPT_MS, job.fence]
         if await self._save(keys=[row, f"{row}:lock", self._key(job.id)], args=args) is None:
             raise NotOursError(job.id)
 

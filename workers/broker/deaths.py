@@ -24,15 +24,30 @@ log = logging.getLogger(__name__)
 #: How long a count is kept after the last death.
 KEPT_MS = 7 * 86_400_000
 
+# Whether a job is still the dead process's. A lock that has expired is taken again where nobody else has had the job
+# since: it is active still, and was started as often as then. LPOS is of Redis 6.0.6; before, such a job stalls.
+_HELD = """local function held(job, active, id, token, fence, lock_ms)
+  local lock = redis.call("GET", job .. ":lock")
+  if lock then return lock == token end
+  if redis.call("HGET", job, "ats") ~= fence then return false end
+  if type(redis.pcall("LPOS", active, id)) ~= "number" then return false end
+  redis.call("SET", job .. ":lock", token, "PX", lock_ms)
+  return true
+end
+"""
+_STILL = f"""{_HELD}
+return held(KEYS[1], KEYS[2], unpack(ARGV)) and 1 or 0
+"""
+
 # `job` is the row's timestamp, since an id may be given again; `token`, which belongs to one slot of one process, makes
 # counting twice count once. At the limit the count begins anew, for a job that somebody retries.
-_COUNT = """
-if redis.call("GET", KEYS[1] .. ":lock") ~= ARGV[2] then return {0, 0, 0} end
+_COUNT = f"""{_HELD}
+if not held(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[6], ARGV[7]) then return {{0, 0, 0}} end
 local made = redis.call("HGET", KEYS[1], "timestamp")
-if not made then return {0, 0, 0} end
+if not made then return {{0, 0, 0}} end
 local known = redis.call("HMGET", KEYS[3], "job", "token", "count", "poison")
 if known[1] == made and known[2] == ARGV[2] then
-  return {1, tonumber(known[3]) or 0, tonumber(known[4]) or 0}
+  return {{1, tonumber(known[3]) or 0, tonumber(known[4]) or 0}}
 end
 local count = 1
 if known[1] == made then count = (tonumber(known[3]) or 0) + 1 end
@@ -46,18 +61,18 @@ redis.call("DEL", KEYS[3])
 redis.call("HSET", KEYS[3], "job", made, "token", ARGV[2], "count", count, "poison", poison)
 redis.call("PEXPIRE", KEYS[3], ARGV[5])
 redis.call("XADD", KEYS[2], "*", "event", "stalled", "jobId", ARGV[1])
-return {1, count, poison}
+return {{1, count, poison}}
 """
 
 # Where our own keys are not permitted: as moveStalledJobsToWait-9.lua counts a stall.
-_COUNT_STALL = """
-if redis.call("GET", KEYS[1] .. ":lock") ~= ARGV[2] then return {0, 0, 0} end
+_COUNT_STALL = f"""{_HELD}
+if not held(KEYS[1], KEYS[3], ARGV[1], ARGV[2], ARGV[4], ARGV[5]) then return {{0, 0, 0}} end
 local stalls = redis.call("HINCRBY", KEYS[1], "stc", 1)
 if stalls > tonumber(ARGV[3]) and redis.call("HEXISTS", KEYS[1], "rjk") == 0 then
   redis.call("HSET", KEYS[1], "defa", "job stalled more than allowable limit")
 end
 redis.call("XADD", KEYS[2], "*", "event", "stalled", "jobId", ARGV[1])
-return {1, 0, 0}
+return {{1, 0, 0}}
 """
 
 
@@ -109,16 +124,38 @@ class Deaths:
         """
         names = QueueKeys(self._prefix)
         job, events = names.toKey(lease.queue, lease.job_id), names.toKey(lease.queue, "events")
+        active = names.toKey(lease.queue, "active")
         if self._permitted:
             own = keys.deaths(self._prefix, lease.queue, lease.job_id)
             try:
-                args = (lease.job_id, lease.token, bounds.deaths, notice, KEPT_MS)
-                counted = await self._eval(_COUNT, [job, events, own], *args)
+                counted = await self._eval(
+                    _COUNT,
+                    [job, events, own, active],
+                    lease.job_id,
+                    lease.token,
+                    bounds.deaths,
+                    notice,
+                    KEPT_MS,
+                    lease.fence,
+                    lease.lock_ms,
+                )
                 return replace(counted, last_chance=0 < counted.deaths == bounds.deaths - 1)
             except NoPermissionError as error:
                 log.warning("process deaths can't be counted for each job and count as stalls instead: %s", error)
                 self._permitted = False
-        return await self._eval(_COUNT_STALL, [job, events], lease.job_id, lease.token, bounds.stalls)
+        args = (lease.job_id, lease.token, bounds.stalls, lease.fence, lease.lock_ms)
+        return await self._eval(_COUNT_STALL, [job, events, active], *args)
+
+    async def still(self, lease: Lease) -> bool:
+        """Whether the job is still the ended process's, its lock too.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: nothing is known; trying again is safe.
+        """
+        names = QueueKeys(self._prefix)
+        keys_of = [names.toKey(lease.queue, lease.job_id), names.toKey(lease.queue, "active")]
+        args: list[Any] = [lease.job_id, lease.token, lease.fence, lease.lock_ms]
+        return bool(await self._client.register_script(_STILL)(keys=keys_of, args=args))
 
     async def _eval(self, script: str, names: list[str], *args: Any) -> Counted:
         held, deaths, poison = await self._client.register_script(script)(keys=names, args=list(args))

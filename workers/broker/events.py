@@ -180,6 +180,43 @@ class ConnectionChanged:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildReady:
+    """A child process, in which jobs run apart, has opened its module."""
+
+    queue: str
+    took_s: float
+    """Seconds from its start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStartFailed:
+    """A child process could not be started, or could not open its module."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildDied:
+    """A child process has ended unasked."""
+
+    queue: str
+    reason: str
+    """A signal's name; `exit`; `out_of_memory`, by its control group; `killed`, by the last rung of a ladder;
+    `protocol`, since it had sent what is no frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRecycled:
+    """A child process is replaced on purpose."""
+
+    queue: str
+    reason: str
+    """`jobs`, `memory`, or `state`: a job has left it in one that the next would suffer from."""
+
+
+ChildEvent: TypeAlias = ChildReady | ChildStartFailed | ChildDied | ChildRecycled
+
 Event: TypeAlias = (
     JobEvent  # and its subclasses, one for the start, one for progress and one for each ending
     | JobStalled
@@ -189,4 +226,5 @@ Event: TypeAlias = (
     | WorkerState
     | WorkerError
     | ConnectionChanged
+    | ChildEvent
 )

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from bullmq.queue_keys import QueueKeys
@@ -74,11 +75,16 @@ class GiveBack:
         Args:
             notice: how it died. None: it was asked to end, and its jobs have nothing to do with it.
         """
-        delays = dict.fromkeys(leases, 0) if notice is None else await self._counted(leases, notice)
+        delays = await (self._held(leases) if notice is None else self._counted(leases, notice))
         given = await asyncio.gather(*(self._back(lease, delay_ms) for lease, delay_ms in delays.items()))
         _tell(
             [(lease, delay_ms) for (lease, delay_ms), was_ours in zip(delays.items(), given, strict=True) if was_ours]
         )
+
+    async def _held(self, leases: Sequence[Lease]) -> dict[Lease, int]:
+        """Those that still are the ended process's; none is to be put off."""
+        held = await asyncio.gather(*(self._try(lease, partial(self._deaths.still, lease)) for lease in leases))
+        return {lease: 0 for lease, is_held in zip(leases, held, strict=True) if is_held}
 
     async def _counted(self, leases: Sequence[Lease], notice: str) -> dict[Lease, int]:
         """Count a death; for each job that still was the dead process's, how long to put it off, milliseconds."""

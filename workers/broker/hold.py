@@ -7,9 +7,11 @@ import json
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workers.broker import notes
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, FleetBackend
 from workers.broker.checkpoints import Checkpoints, NotOursError, encoded, marked
@@ -70,7 +72,7 @@ class Hold:
         """Told of each try of a rung of the run's ladder: which, after how many seconds, which try of it from 1."""
         self.interrupt: Interrupt | None = None
         self.interrupted = asyncio.Event()
-        """Set with the first interrupt."""
+        """Set with the first interrupt, for what waits meanwhile."""
         self.on_interrupt: Callable[[], None] | None = None
         """Called with each interrupt that counts; the run's driver's."""
         self.last_progress: Any = None
@@ -92,7 +94,8 @@ class Hold:
                 self.on_interrupt()
 
     async def progress(self, value: int | float | dict[str, Any]) -> None:
-        """BullMQ's updateProgress. A Redis that is away is reported, not felt: running jobs run on.
+        """BullMQ's updateProgress. A Redis that is away is reported, not felt: running jobs run on. A lock that turns
+        out to be lost interrupts the run, and nothing is stored.
 
         Raises:
             ValueError, TypeError: see `progress.check`.
@@ -100,9 +103,9 @@ class Hold:
         check_progress(value)  # before it is sent: the script is the wrong place to find out
         self.last_progress = value
         try:
-            await self._backend.updateProgress(self.job.id, value)
+            await notes.progress(self._backend, self.job, value)
         except Exception as error:
-            self._on_error(error, "progress", self.job.id)
+            self._failed(error, "progress")
         else:
             self._on_progress(value)
 
@@ -111,9 +114,9 @@ class Hold:
         keep = self.job.opts.get("kl")
         keep_logs = keep if isinstance(keep, int) and keep > 0 else 0
         try:
-            await self._backend.addLog(self.job.id, clean(line, MAX_REASON), keep_logs)
+            await notes.log(self._backend, self.job, clean(line, MAX_REASON), keep_logs)
         except Exception as error:
-            self._on_error(error, "log", self.job.id)
+            self._failed(error, "log")
 
     async def checkpoint(self, state: Any) -> bool:
         """Save what a later run of the job goes on from; like `progress` where Redis is away. Returns whether it is
@@ -132,11 +135,9 @@ class Hold:
             self._mark = mark  # it may be stored
             raise
         except Exception as error:
-            self._on_error(error, "checkpoint", self.job.id)
             if isinstance(error, ReplyLostError):
                 self._mark = mark  # as above
-            if isinstance(error, NotOursError):
-                self.ask_back(Interrupt("lock_lost", "the job's lock expired or was taken", time.monotonic()))
+            self._failed(error, "checkpoint")
             return False
         self._mark = mark
         return True
@@ -160,7 +161,14 @@ class Hold:
                 late = time.monotonic() + pause_s >= end
                 if late or self.interrupt is not None or not may_pass(error):
                     return None
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.interrupted.wait(), pause_s)
+                return None
+
+    def _failed(self, error: Exception, where: str) -> None:
+        self._on_error(error, where, self.job.id)
+        if isinstance(error, NotOursError):
+            self.ask_back(Interrupt("lock_lost", "the job's lock expired or was taken", time.monotonic()))
 
     def settle_checkpoint(self, ending: Ending) -> None:
         """Redis has this ending; see Checkpoints.settle. Nothing where nothing was ever saved."""

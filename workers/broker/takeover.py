@@ -1,14 +1,15 @@
 """The supervisor's side of the leases: renews for a process that can't, and gives back what a dead one held.
 
-A process whose thread is silent but that lives (the GIL is held, SIGSTOP) keeps its jobs until their last rung. What
-a dead process held waits again at once (give_back.py), instead of after the lock's life and two stalled checks; a job
-that kills its process again and again fails in the end (deaths.py).
+A process whose thread is silent but that lives (the GIL is held, SIGSTOP) keeps its jobs until their last rung, and
+their locks until it is killed for it. What a dead process held waits again at once (give_back.py), instead of after
+the lock's life and two stalled checks; a job that kills its process again and again fails in the end (deaths.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from redis.asyncio import Redis
 
 from workers.broker.deaths import Bounds
 from workers.broker.give_back import GiveBack
-from workers.broker.lease_table import LeaseTable
+from workers.broker.lease_table import KEPT_S, LeaseTable
 from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.renewer import RENEW_AT, renew
 
@@ -111,11 +112,14 @@ class Takeover:
         self._back.bounds = dict(bounds)
 
     def busy_until(self, pid: int) -> float | None:
-        """Monotonic seconds until which one of this process's jobs may run, infinite where no end is known; None: it
-        holds none.
+        """Monotonic seconds until which one of this process's jobs may run; None: it holds none. Infinite: it holds
+        some of which none runs. A lease without end is that of a job that is about to start or to end, which nothing
+        is to be waited for: it must not outvote the others.
         """
         table = self._table(table_path(self._directory, pid))
-        return max((lease.until for lease in table.leases()), default=None) if table is not None else None
+        leases = table.leases() if table is not None else []
+        ends = [lease.until for lease in leases if math.isfinite(lease.until)]
+        return max(ends, default=math.inf if leases else None)
 
     def died(self, pid: int, notice: str | None) -> None:
         """This process has ended: give back what it held.
@@ -156,7 +160,7 @@ class Takeover:
         if table is None:
             return
         now = time.monotonic()
-        held = [lease for lease in table.leases() if now < lease.until]
+        held = [lease for lease in table.leases() if now < lease.until + KEPT_S]
         shortest_s = min((lease.lock_ms / 1000 for lease in held), default=0.0)
         if not held or table.silence_s() <= min(SILENT_S, shortest_s * RENEW_AT):
             self._renewed.pop(path, None)

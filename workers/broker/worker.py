@@ -69,6 +69,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         types: the known task types, the bounded set for labels.
         describe: how a reason is written on a span; takes the secrets out.
         on_failed: told each job that has failed for good, once Redis has it, with its span. Must not raise.
+        trouble: why no job can be run at all; empty while they can be.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class FleetWorker(Worker):  # type: ignore[misc]
         types: frozenset[str] = frozenset(),
         describe: Callable[[str], str] = str,
         on_failed: Callable[[Activation, Failed, Span], None] | None = None,
+        trouble: Callable[[], str] = str,
     ) -> None:
         super().__init__(queue, None, {"connection": client, "prefix": prefix, **settings.options()})
         self.settings = settings
         self.backend: FleetBackend = FleetBackend(queue, client, blocking, prefix, settings)
         self._reports = Reports(queue, emit, types, self.isConnectionError)
+        self._trouble = trouble
         self._blocking = blocking
         self._renewer = renewer
         self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
@@ -202,6 +205,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         busy = f"{len(self._leases)} of {len(self._slots)} slots busy"
         if self._pause.paused:
             busy += "; the queue is paused for everyone, until queue.resume() is called"
+        if trouble := self._trouble():
+            return WorkerHealth(False, f"{trouble}; {busy}")
         return WorkerHealth(self.is_up, busy if self.is_up else f"Redis does not answer; {busy}")
 
     # ------------------------------------------------------- BullMQ's own names

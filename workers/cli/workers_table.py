@@ -12,6 +12,7 @@ from rich.text import Text
 from config.quantities import format_duration
 from workers.runtime.supervision.recycle import megabytes
 from workers.runtime.supervision.view import FleetView, ProcessState, ProcessView
+from workers.runtime.supervision.vitals import LEFT_BEHIND, left_behind
 from workers.telemetry.logs import visible
 
 _STYLES: dict[ProcessState, str] = {
@@ -85,7 +86,9 @@ def _said(process: ProcessView) -> Iterator[str]:
         yield f"died last of {process.last_death}"
     if process.last_recycle:
         yield f"replaced last: {process.last_recycle}"
-    if extra := {name: value for name, value in process.report.extra.items() if value}:
+    if left := left_behind(process.report):
+        yield f"left behind: {left} {'run' if left == 1 else 'runs'} go on although the jobs are over"
+    if extra := {name: value for name, value in process.report.extra.items() if value and name != LEFT_BEHIND}:
         yield ", ".join(f"{name} {_short(value)}" for name, value in extra.items())
 
 

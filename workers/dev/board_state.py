@@ -10,6 +10,10 @@ from statistics import median
 from typing import Literal, TypeAlias
 
 from workers.broker.events import (
+    ChildDied,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -160,7 +164,7 @@ def describe(event: Event) -> tuple[Tone, str] | None:
         case JobEvent():
             said = _describe_job(event)
             return said and (said[0], f"{_shortened(event.job_id)} {said[1]}")
-        case QueueDrained():
+        case QueueDrained() | ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
             return None
         case QueuePaused():
             return "bad" if event.paused else "note", "paused for everyone" if event.paused else "paused no longer"

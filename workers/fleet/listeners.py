@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from config.schema import FleetConfig
 from workers.broker.emitter import Emitter, Listener
 from workers.broker.endpoint import Endpoint
+from workers.runtime.isolation import left_behind
 from workers.runtime.process import FleetProcess
 from workers.runtime.rss import resident
 from workers.runtime.supervision.beat import Beat
@@ -69,6 +70,7 @@ def telemetry(config: FleetConfig, endpoint: Endpoint, name: str, listeners: Seq
         metrics.loop_lag(lag_s)
         metrics.listener_failures(emit.failures)
         metrics.redis_connections(endpoint.open_connections)
+        metrics.runtime.left_behind(left_behind.counts())
         leaks.look()
 
     loop = LoopLag(measured, beside=[watchdog])

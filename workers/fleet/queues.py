@@ -29,8 +29,9 @@ from workers.runtime import settings
 from workers.runtime.aftermath import Aftermath
 from workers.runtime.context import Ports
 from workers.runtime.executor import Executor, Plan
-from workers.runtime.isolation.call import Isolation
+from workers.runtime.isolation.call import Isolator
 from workers.runtime.isolation.choice import isolate
+from workers.runtime.isolation.place import trouble_of
 from workers.runtime.process import FleetProcess
 from workers.runtime.selection import Selection
 from workers.runtime.task_adder import TaskAdder, routes
@@ -119,6 +120,7 @@ class QueueOpener:
             types=frozenset(types),
             describe=redact_text,
             on_failed=self._aftermath.of(types, module.on_failed) if notifies else None,
+            trouble=trouble_of(isolation),
         )
 
     async def close(self) -> None:
@@ -130,13 +132,14 @@ class QueueOpener:
 
     async def _isolation(
         self, queue: str, module: QueueModule[Any, Any], entry: QueueConfig, stack: AsyncExitStack
-    ) -> Isolation:
+    ) -> Isolator:
         def failed(error: BaseException) -> None:
             self._emit(WorkerError(queue=queue, where="isolation", error=error))
 
         options = module.options.model_validate(entry.task.options)
         try:
-            return await stack.enter_async_context(isolate(queue, module, options, entry, self._config.log, failed))
+            opened = isolate(queue, module, options, entry, self._config.log, failed, self._emit)
+            return await stack.enter_async_context(opened)
         except Exception as error:
             raise OpenError(f"queue {queue} can't be opened: {message(error, MAX_REASON)}") from error
 

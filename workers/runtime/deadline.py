@@ -10,8 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from workers.broker.events import RungName
 from workers.broker.hold import Hold, Interrupt
@@ -21,6 +20,7 @@ from workers.runtime.alarm import Alarm
 from workers.runtime.containment import EscapedError
 from workers.runtime.ladder import Climb, Position
 from workers.runtime.requests import Requests
+from workers.runtime.run_end import Interrupted, Returned, RunEnd, TimedOut, own_end, seconds
 
 log = logging.getLogger(__name__)
 
@@ -29,43 +29,6 @@ log = logging.getLogger(__name__)
 MIN_CLEANUP_S = 0.05
 #: How much later than planned a rung may begin without the failure saying so, seconds.
 LATE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """The run ended by itself; after a cancellation too, if it had just finished its work."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """The run failed by itself."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class TimedOut:
-    """The run's time was up: it was cancelled, or ended since its ladder had asked it to."""
-
-    after_s: float
-    """The planned time of that rung; what the run had really taken, where it came sooner or the loop was late."""
-    abandoned: bool
-    """It ignored the cancellation; it may still be running, without a slot."""
-    rung: RungName = "cancel"
-    """The last one that was reached."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """The host took the slot back."""
-
-    by: Interrupt
-    abandoned: bool
-
-
-RunEnd: TypeAlias = Returned | Raised | TimedOut | Interrupted
 
 
 #: Runs that were left behind; kept from the garbage collector, which would only complain about them.
@@ -278,7 +241,7 @@ class _Driver:
         """A lost lock outranks everything; a result that the run still returned, its cancellation."""
         task, interrupt = self._task, self._hold.interrupt
         if self._cut_at is None:
-            end = _own_end(task)
+            end = own_end(task)
             return self._time_up(end) if isinstance(end, Returned) else end
         if interrupt is not None and interrupt.kind == "lock_lost":
             return Interrupted(interrupt, not task.done())
@@ -293,20 +256,6 @@ class _Driver:
         if isinstance(end.value, TimeUp) and self._overdue:
             return TimedOut(self._overdue_s, False, self._overdue_at)
         return end
-
-
-def seconds(value: float) -> str:
-    """A time for people: `30 s`, `0.02 s`, `3660.5 s`."""
-    return f"{round(value, 1 if value >= 1 else 3):.12g} s"
-
-
-def _own_end(task: asyncio.Task[Any]) -> Returned | Raised:
-    if task.cancelled():  # nobody here asked for it: a cancel scope of a library leaked
-        return Raised(EscapedError(asyncio.CancelledError()))
-    error = task.exception()
-    if error is None:
-        return Returned(task.result())
-    return Raised(error if isinstance(error, Exception) else EscapedError(error))
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:

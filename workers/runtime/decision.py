@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,18 +17,18 @@ from workers.broker.numbers import is_number
 from workers.broker.result import clean, message
 from workers.contract import BackoffStrategy, Verdict
 from workers.runtime import retry
-from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive, seconds
+from workers.runtime.deadline import drive
+from workers.runtime.error_stack import error_stack, shortened
 from workers.runtime.isolation.call import RemoteError
 from workers.runtime.ladder import Climb, Rung
 from workers.runtime.opinion import classified
 from workers.runtime.outcome import OUTCOMES, ending_of
+from workers.runtime.run_end import Interrupted, Raised, Returned, RunEnd, TimedOut, seconds
 
 log = logging.getLogger(__name__)
 
 #: How long a module's own back-off may take to answer, seconds; within the executor's LOCK_SLACK_S.
 STRATEGY_S = 2.0
-#: Frames of a stack trace that are stored with the job.
-STACK_FRAMES = 30
 #: Of a progress object, what a failure tells, and characters of each.
 PROGRESS_KEYS, MAX_PROGRESS = ("progress", "status", "currentStep"), 60
 #: Characters of an exception's name.
@@ -156,14 +155,5 @@ def named(error: Exception) -> str:
 
 
 def stack_of(error: Exception) -> str:
-    """The last frames; of a text that is too long the end, because that names the error."""
-    if isinstance(error, RemoteError):
-        return _shortened(error.stack)
-    try:
-        return _shortened("".join(traceback.format_exception(error, limit=-STACK_FRAMES)))
-    except Exception:  # an exception with attributes of its own making
-        return ""
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_STACK else "…" + text[1 - MAX_STACK :]
+    """The last frames of an exception, of another process's too."""
+    return shortened(error.stack if isinstance(error, RemoteError) else error_stack(error), MAX_STACK)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tasks import TASKS
 from tasks.base import Task
-from tasks.codec import DecodeError, UnknownTaskType, decode
+from tasks.codec import DecodeError, TooNewError, decode
 from tasks.tier import tier_of
 from workers.broker.activation import Activation
 from workers.broker.endings import Delayed, Ending, Failed
@@ -22,8 +24,10 @@ from workers.runtime.context import NO_PORTS, HostContext, Ports
 from workers.runtime.deadline import drive
 from workers.runtime.decision import Decision
 from workers.runtime.hint import NO_HINT, hint_of
-from workers.runtime.isolation.call import Call, Isolation
+from workers.runtime.isolation.call import Call, Isolator
+from workers.runtime.isolation.place import NoPlaceError, Place, Places
 from workers.runtime.ladder import Climb, Ladder
+from workers.runtime.run_end import Interrupted
 
 #: How long after the end of its ladder a run's lock is still renewed, seconds: for a loop that is late.
 LOCK_SLACK_S = 5.0
@@ -33,7 +37,7 @@ LOCK_SLACK_S = 5.0
 class Plan:
     """How one task type is run on one queue; computed at start."""
 
-    isolation: Isolation
+    isolation: Isolator
     classify: Callable[[Exception], Verdict]
     ladder: Ladder
     """What is done to a run that takes long."""
@@ -77,7 +81,12 @@ class Executor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._plans = {
-            name: (plan, Decision(plan.classify, plan.backoff, plan.retry, draw)) for name, plan in plans.items()
+            name: _Served(
+                plan,
+                Decision(plan.classify, plan.backoff, plan.retry, draw),
+                plan.isolation if isinstance(plan.isolation, Places) else None,
+            )
+            for name, plan in plans.items()
         }
         self._types = {**TASKS, **{name: plan.task for name, plan in plans.items() if plan.task is not None}}
         self._limits = limits
@@ -90,24 +99,48 @@ class Executor:
         read = self._read(job)
         if not isinstance(read, Task):
             return read
-        plan, decision = self._plans[read.type]
-        climb = plan.ladder.only or _climb(plan.ladder, read, job)
+        served = self._plans[read.type]
+        climb = served.plan.ladder.only or _climb(served.plan.ladder, read, job)
         restored = await hold.restored()
-        started = time.monotonic()
+        if served.places is None:
+            return await self._run(served, served.plan.isolation, read, hold, climb, restored)
+        place = served.places.take()
+        if place is None:
+            hold.bound(time.monotonic() + served.places.patience_s + climb.end_s + LOCK_SLACK_S)
+            try:
+                place = await _placed(served.places, hold)
+            except NoPlaceError as error:
+                return Delayed(delay_ms=retry.wait_ms(error.wait_s), reason=str(error))
+            if place is None:
+                assert hold.interrupt is not None  # noqa: S101 - what else
+                return await served.decision.ending(Interrupted(hold.interrupt, False), job, hold)
+        try:
+            return await self._run(served, place, read, hold, climb, restored)
+        finally:
+            place.free()
+
+    async def _run(
+        self, served: _Served, where: Isolator | Place, task: Task, hold: Hold, climb: Climb, restored: Any
+    ) -> Ending:
+        """From here on the run's time counts."""
+        job, started = hold.job, time.monotonic()
         hold.bound(started + climb.end_s + LOCK_SLACK_S)
         context = HostContext(hold, started + climb.cut_s, restored=restored, ports=self._ports)
-        call = Call(queue=job.queue, task=read, data=job.data, context=context)
-        end = await drive(
-            partial(plan.isolation.run, call),
-            hold,
-            climb,
-            requests=context.requests,
-            kill=call.kill,
-            on_rung=hold.on_rung,
-            alarm=self._alarm,
-        )
+        call = Call(queue=job.queue, task=task, data=job.data, context=context)
+        try:
+            end = await drive(
+                partial(where.run, call),
+                hold,
+                climb,
+                requests=context.requests,
+                kill=call.kill,
+                on_rung=hold.on_rung,
+                alarm=self._alarm,
+            )
+        finally:
+            context.close()  # whatever goes on of the run reaches the job no more
         hold.memory = call.memory
-        return await decision.ending(end, job, hold)
+        return await served.decision.ending(end, job, hold)
 
     # ------------------------------------------------------------------ decode
 
@@ -120,23 +153,71 @@ class Executor:
             return Failed(reason=reason, error="DecodeError")
         try:
             task = decode(job.data, self._types)
-        except UnknownTaskType as error:
-            return self._unknown(job, str(error))
+        except TooNewError as error:
+            return self._unknown(job, str(error), type(error).__name__)
         except DecodeError as error:
             return Failed(reason=str(error), error="DecodeError")
         if task.type not in self._plans:
             return self._unknown(job, f"data.type: '{task.type}' is not served on queue {job.queue}")
         return task
 
-    def _unknown(self, job: Activation, reason: str) -> Failed | Delayed:
-        """A type that this worker can't read may be a newer worker's: put off for a while, then failed."""
+    def _unknown(self, job: Activation, reason: str, error: str = "UnknownTaskType") -> Failed | Delayed:
+        """What this worker can't read, a newer one may: put off for a while, then failed."""
         delay_s = self._limits.unknown_delay_s
         age_s = self._clock() - job.due / 1000
         if age_s < 0:  # a clock that is wrong, or a lie: else the job would be put off until then
             age_s = (job.fence - 1) * delay_s
         if age_s >= self._limits.unknown_give_up_s:
-            return Failed(reason=reason, error="UnknownTaskType")
+            return Failed(reason=reason, error=error)
         return Delayed(delay_ms=retry.wait_ms(delay_s), reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A plan, and what follows from it."""
+
+    plan: Plan
+    decision: Decision
+    places: Places | None
+    """Where its runs wait for a place before their time counts; None: they begin at once."""
+
+
+async def _placed(places: Places, hold: Hold) -> Place | None:
+    """Wait for a place; None: the slot is wanted back.
+
+    Raises:
+        NoPlaceError: none was free in time.
+    """
+    if _wanted_back(hold):
+        return None
+    waiting = asyncio.ensure_future(places.place())
+
+    def interrupted() -> None:
+        waiting.cancel()
+
+    hold.on_interrupt = interrupted
+    try:
+        await asyncio.wait({waiting})
+    except asyncio.CancelledError:
+        waiting.cancel()
+        waiting.add_done_callback(_given_up)
+        raise
+    finally:
+        hold.on_interrupt = None
+    if not waiting.cancelled():
+        return waiting.result()
+    if not _wanted_back(hold):  # by code of a job's that cancels every task it finds
+        raise NoPlaceError("the wait for a place to run was cancelled from outside", 0.0)
+    return None
+
+
+def _wanted_back(hold: Hold) -> bool:
+    return hold.interrupt is not None
+
+
+def _given_up(waiting: asyncio.Future[Place]) -> None:
+    if not waiting.cancelled() and waiting.exception() is None:
+        waiting.result().free()
 
 
 def _climb(ladder: Ladder, task: Task, job: Activation) -> Climb:

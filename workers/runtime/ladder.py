@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from config.rung_times import WAIT_S, latest_starts
 from tasks.tier import TIERS, Tier
 from workers.broker.events import RungName
 from workers.broker.numbers import is_number
@@ -23,8 +24,6 @@ ENDING = frozenset[RungName]({"stop", "cancel", "kill"})
 #: Rungs that no run can decline.
 FORCING = frozenset[RungName]({"cancel", "kill"})
 
-#: How long a request waits for its answer, seconds.
-WAIT_S = 10.0
 #: How long a cancelled run may clean up before it is killed, seconds.
 CLEANUP_S = 5.0
 #: How long after that its slot waits for the end, before it goes on without it, seconds.
@@ -78,11 +77,7 @@ class Climb:
     def __post_init__(self) -> None:
         if self.rungs[-1].do != "kill":
             object.__setattr__(self, "rungs", (*self.rungs, Rung(do="kill")))
-        starts: list[float] = []
-        fallen_s = 0.0
-        for rung in self.rungs:
-            starts.append(fallen_s if rung.at_s is None else rung.at_s)
-            fallen_s = starts[-1] + rung.patience_s
+        starts = latest_starts((rung.at_s, rung.patience_s) for rung in self.rungs)
         # A rung that would begin after a later one's time is passed over.
         for at in range(len(starts) - 2, -1, -1):
             starts[at] = min(starts[at], starts[at + 1])

@@ -3,10 +3,14 @@
 That is the one moment at which code sees who held the GIL: right after the call that did, before anything else. Only
 time spent computing counts, so no blocking call is ever interrupted because it waits. Where somebody else uses
 SIGVTALRM, or the loop is not the main thread's, there is no such timer, and nothing else changes.
+
+The signal's default ends the process, so the timer never outlives its handler: an interpreter that ends unwatched (a
+job has closed the loop's descriptors) gives every signal its default back while the timer would still run.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
@@ -35,6 +39,7 @@ class ProcessorTimer:
             return False
         signal.signal(signal.SIGVTALRM, self._handle)
         signal.siginterrupt(signal.SIGVTALRM, False)
+        atexit.register(self.remove)
         self._installed = True
         return True
 
@@ -44,15 +49,21 @@ class ProcessorTimer:
             return
         if signal.getsignal(signal.SIGVTALRM) == self._handle:
             signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-        else:
-            self._installed = False  # a job's code has taken the signal: the timer is its own now
+        else:  # a job's code has taken the signal: the timer is its own now
+            self.remove()
 
     def remove(self) -> None:
         """Give the signal back. Legal at any time, also twice."""
-        if self._installed and signal.getsignal(signal.SIGVTALRM) == self._handle:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # first: the default of the signal ends the process
-            signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+        if not self._installed:
+            return
         self._installed = False
+        atexit.unregister(self.remove)
+        handler = signal.getsignal(signal.SIGVTALRM)
+        if handler in (self._handle, signal.SIG_DFL):
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        if handler == self._handle:
+            signal.signal(signal.SIGVTALRM, signal.SIG_IGN)  # so that one on its way is dropped
+            signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         try:

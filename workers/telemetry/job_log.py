@@ -11,6 +11,11 @@ from typing import Any
 import structlog
 
 from workers.broker.events import (
+    ChildDied,
+    ChildEvent,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -27,6 +32,7 @@ from workers.broker.events import (
     LoopBlocked,
     QueueDrained,
     QueuePaused,
+    RungName,
     WorkerError,
     WorkerState,
 )
@@ -50,6 +56,15 @@ class Line:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+#: What its ladder does to a run that takes long.
+_RUNGS: dict[RungName, str] = {
+    "warn": "job takes long",
+    "checkpoint": "job takes long; it is asked to save a checkpoint",
+    "pause": "job takes long; it is asked to set itself aside",
+    "stop": "job's time is up; it is asked to end",
+    "cancel": "job's time is up; it is cancelled",
+    "kill": "job's time is up; it is ended by force, where its isolation can do that",
+}
 _PAUSED = {
     True: (
         logging.WARNING,
@@ -81,10 +96,30 @@ def line_for(event: Event) -> Line:
             fields |= {"job_id": event.job_id} if event.job_id else {}
             return Line(logging.ERROR, "worker error", {**fields, "reason": _reason(_message(event.error))})
         case ConnectionChanged():
-            fields = {"queue": event.queue, "detail": _reason(event.detail)}
-            if event.up:
-                return Line(logging.INFO, "connected to Redis", fields)
-            return Line(logging.WARNING, "connection to Redis lost", fields)
+            return _connection(event)
+        case ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
+            return _child(event)
+
+
+def _connection(event: ConnectionChanged) -> Line:
+    fields = {"queue": event.queue, "detail": _reason(event.detail)}
+    if event.up:
+        return Line(logging.INFO, "connected to Redis", fields)
+    return Line(logging.WARNING, "connection to Redis lost", fields)
+
+
+def _child(event: ChildEvent) -> Line:
+    """For who looks closely: what it means for jobs is told with them, and a failing start by a worker error."""
+    match event:
+        case ChildReady():
+            fields = {"queue": event.queue, "took_s": round(event.took_s, 3)}
+            return Line(logging.DEBUG, "child process is ready", fields)
+        case ChildStartFailed():
+            return Line(logging.DEBUG, "child process could not be started", {"queue": event.queue})
+        case ChildDied():
+            return Line(logging.DEBUG, "child process died", {"queue": event.queue, "reason": event.reason})
+        case ChildRecycled():
+            return Line(logging.DEBUG, "child process is replaced", {"queue": event.queue, "reason": event.reason})
 
 
 def _blocked(event: LoopBlocked) -> Line:
@@ -118,7 +153,7 @@ def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
             return logging.INFO, "job handed back", _ran(event.duration_s, event.reason)
         case JobRung():
             fields = {"rung": event.rung, "after_s": round(event.after_s, 3), "attempt_of_rung": event.attempt_of_rung}
-            return logging.WARNING, "job takes long", fields
+            return logging.WARNING, _RUNGS[event.rung], fields
         case JobLost():
             return logging.WARNING, "job lock lost", _ran(event.duration_s, event.reason)
     return logging.INFO, type(event).__name__, {}  # an event newer than this file

@@ -13,6 +13,10 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from workers.broker.events import (
+    ChildDied,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -28,6 +32,7 @@ from workers.broker.events import (
     WorkerError,
     WorkerState,
 )
+from workers.telemetry.child_metrics import ChildMetrics
 from workers.telemetry.runtime_metrics import RuntimeMetrics
 
 #: What a run of a job can end in: the values of the label `outcome`.
@@ -88,6 +93,7 @@ class Metrics:
 
         self._known: dict[str, set[str]] = defaultdict(set)
         self.runtime = RuntimeMetrics(registry, self._bounded)
+        self._children = ChildMetrics(registry, self._bounded)
         self._running: dict[str, int] = defaultdict(int)
         self._seeded: set[tuple[str, str]] = set()
         self._failures_seen = 0
@@ -110,6 +116,8 @@ class Metrics:
                 self._paused.labels(queue).set(event.paused)
             case ConnectionChanged():
                 self._redis_up.labels(queue).set(event.up)
+            case ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
+                self._children(event, queue)
 
     def listener_failures(self, total: int) -> None:
         """Take over the count of `Emitter.failures`: the total so far, not the increase."""

@@ -1,8 +1,10 @@
-"""Metrics of how jobs fail and take long, what memory they need, and who blocks the event loop: beside Metrics."""
+"""Metrics of how jobs fail, take long or don't end, what memory they need, and who blocks the event loop: beside
+Metrics.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -22,7 +24,7 @@ _BLOCKED = (
 
 
 class RuntimeMetrics:
-    """Counts events, and takes two values that others measure.
+    """Counts events, and takes three values that others measure.
 
     Args:
         registry: where they are registered.
@@ -75,6 +77,15 @@ class RuntimeMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._left = Gauge(
+            "fleet_runs_left_behind",
+            "Runs on the event loop or in threads that go on although their jobs are over: they ignored their "
+            "cancellation. They end with their process.",
+            ("queue",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._left_of: set[str] = set()
         self._ended: dict[tuple[str, str, int, type], Counter] = {}
 
     def __call__(self, event: Event, queue: str) -> None:
@@ -97,6 +108,12 @@ class RuntimeMetrics:
     def slope(self, task_type: str, scope: str, number: float) -> None:
         """Set how many bytes 1,000 jobs of a type leave behind (`leak_watch.py`)."""
         self._slope.labels(self._bounded("task_type", task_type), scope).set(number)
+
+    def left_behind(self, runs: Mapping[str, int]) -> None:
+        """Set how many runs are left behind, by queue; 0 for a queue that is not named any more."""
+        for queue in self._left_of | set(runs):
+            self._left.labels(self._bounded("queue", queue)).set(runs.get(queue, 0))
+        self._left_of |= set(runs)
 
     def _attempt(self, queue: str, event: JobCompleted | JobFailed | JobRetrying) -> None:
         task_type = self._bounded("task_type", event.task_type)

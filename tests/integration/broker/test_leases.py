@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobActive, JobCompleted, JobFailed, JobLost
 from workers.broker.hold import Hold
-from workers.broker.takeover import Takeover
+from workers.broker.lease_table import Lease, LeaseTable
+from workers.broker.renewer import Renewer
+from workers.broker.takeover import Takeover, table_path
 
 #: A process with one worker whose job does what its data says, with the leases in a shared table.
 CHILD = """
@@ -260,3 +262,43 @@ async def test_supervisor_knows_until_when_a_process_is_busy(
         assert takeover.busy_until(process.pid) == float("inf")  # this child's jobs have no last rung
         await lines(process, "JobCompleted")
         await wait_until(lambda: takeover.busy_until(process.pid) is None)
+
+
+async def test_jobs_that_start_or_end_just_now_say_nothing_of_how_long_the_others_may_run(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    table = LeaseTable.create(table_path(tmp_path, 7), 3)
+    async with watched(endpoint, tmp_path) as takeover:
+        table.beat()
+        table.put(0, Lease("q", "starts", "t:0", 60_000))
+        assert takeover.busy_until(7) == float("inf")
+        table.put(1, Lease("q", "runs", "t:1", 60_000, until=1000.0, fence=3))
+        table.put(2, Lease("q", "runs longer", "t:2", 60_000, until=2000.0))
+        assert takeover.busy_until(7) == 2000.0
+        assert table.leases()[1].fence == 3
+    table.close()
+
+
+async def test_lock_outlives_the_end_of_its_lease_where_a_supervisor_will_kill(
+    endpoint: Endpoint, redis: Redis, prefix: str, tmp_path: Path
+) -> None:
+    """By the process's own thread, and by the supervisor where that thread can't."""
+    lock = f"{prefix}:q:j:lock"
+
+    async def lasts() -> bool:
+        return int(await redis.pttl(lock)) > 0
+
+    renewed: Callable[[], bool | Awaitable[bool]] = lasts
+    table = LeaseTable.create(table_path(tmp_path, 7), 1)
+    renewer = Renewer(endpoint.commands, prefix, lambda error: None, table)
+    renewer.start()
+    await redis.set(lock, "t:0")
+    key = renewer.hold(Lease("q", "j", "t:0", 300), lambda: None)
+    renewer.bound(key, time.monotonic() - 1)
+    await wait_until(renewed)
+    await renewer.stop()
+    await redis.set(lock, "t:0")
+    async with watched(endpoint, tmp_path):  # the table beats no more
+        await wait_until(renewed)
+    table.close()
+    await redis.delete(lock)

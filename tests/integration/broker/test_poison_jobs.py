@@ -53,7 +53,7 @@ class Rig:
         self._tokens += 1
         job = (await self._backend.fetch(f"process-{self._tokens}:1")).activation
         assert isinstance(job, Activation)
-        return Lease("q", job.id, job.token, 60_000)
+        return Lease("q", job.id, job.token, 60_000, fence=job.fence)
 
     async def die(self, *leases: Lease, notice: str | None = "SIGKILL") -> None:
         await self.back.all(leases, notice)
@@ -163,10 +163,29 @@ async def test_death_is_not_counted_for_a_job_that_is_not_the_dead_ones_any_more
     await rig.die(lease)
     assert await rig.count() == {}
     assert await rig.state() == "active"
-    await redis.delete(f"{prefix}:q:j:lock")  # nor for one whose lock has expired: the stalled check has it
-    await rig.die(lease)
-    assert await rig.count() == {}
-    assert await rig.state() == "active"
+    await redis.delete(f"{prefix}:q:j:lock")
+    await redis.hincrby(f"{prefix}:q:j", "ats", 1)  # its lock has expired, and somebody else took it since
+    for notice in ("SIGKILL", None):
+        await rig.die(lease, notice=notice)
+        assert await rig.count() == {}
+        assert await rig.state() == "active"
+        assert not await redis.exists(f"{prefix}:q:j:lock")
+
+
+@pytest.mark.parametrize(("notice", "count"), [("SIGKILL after 96 s of silence", "1"), (None, None)])
+async def test_job_whose_lock_has_expired_and_that_nobody_took_is_still_the_dead_ones(
+    rig: Rig, redis: Redis, prefix: str, notice: str | None, count: str | None
+) -> None:
+    await rig.add()
+    lease = await rig.take()
+    await redis.delete(f"{prefix}:q:j:lock")
+    await rig.die(lease, notice=notice)
+    assert (await rig.count()).get("count") == count
+    assert await rig.state() == "waiting"
+    assert not await redis.exists(f"{prefix}:q:j:lock")
+    await rig.die(lease, notice=notice)  # told again, it waits already
+    assert (await rig.count()).get("count") == count
+    assert await rig.state() == "waiting"
 
 
 async def test_job_that_was_removed_is_left_alone(rig: Rig, redis: Redis, prefix: str) -> None:

@@ -33,7 +33,7 @@ from workers.contract import (
 )
 from workers.runtime import retry
 from workers.runtime.decision import named, stack_of
-from workers.runtime.isolation.call import Isolation
+from workers.runtime.isolation.call import Isolator
 from workers.runtime.isolation.processors import ResultError
 from workers.runtime.isolation.remote import RemoteContext, RemoteRun
 from workers.runtime.isolation.sync_context import SyncContext
@@ -54,7 +54,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def isolation(kind: str) -> AsyncIterator[Isolation]:
+async def isolation(kind: str) -> AsyncIterator[Isolator]:
     where, flavour = KINDS[kind]
     async with isolated(where, flavour, options={"token": "s3cret"}) as there:
         yield there
@@ -64,7 +64,7 @@ def stop(kind: Any = "stop", reason: str = "asked") -> StopRequest:
     return StopRequest(kind=kind, reason=reason, by=time.monotonic() + 60)
 
 
-async def verdict(isolation: Isolation, name: str) -> tuple[str, str, Verdict]:
+async def verdict(isolation: Isolator, name: str) -> tuple[str, str, Verdict]:
     """What an error of a processor's means to the host: its name, its text, what follows."""
     with pytest.raises(Exception) as raised:
         await isolation.run(call("raises", name=name))
@@ -85,11 +85,11 @@ def contexts(run: RemoteRun) -> tuple[JobContext, SyncJobContext]:
     "value",
     [None, 0, -1.5, "", WORDS, [1, [2, {}]], {"a": {"b": None}}, True, "x" * 2_000_000, 10**300, "\ud800 alone"],
 )
-async def test_result_comes_back_as_it_was(isolation: Isolation, value: Any) -> None:
+async def test_result_comes_back_as_it_was(isolation: Isolator, value: Any) -> None:
     assert await isolation.run(call("echo", value=value)) == value
 
 
-async def test_processor_knows_its_job(isolation: Isolation, kind: str) -> None:
+async def test_processor_knows_its_job(isolation: Isolator, kind: str) -> None:
     context = Answers(job_id="job:" + WORDS, restored={"at": [1]}, checkpoint_due=True)
     context.stop = stop("pause")
     facts = await isolation.run(call("facts", context))
@@ -102,12 +102,12 @@ async def test_processor_knows_its_job(isolation: Isolation, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in acts.OUTCOMES if not name.startswith("huge")])
-async def test_outcome_comes_back_as_it_was(isolation: Isolation, name: str) -> None:
+async def test_outcome_comes_back_as_it_was(isolation: Isolator, name: str) -> None:
     outcome = await isolation.run(call("outcome", name=name))
     assert outcome == acts.OUTCOMES[name]
 
 
-async def test_result_that_is_no_json_becomes_what_would_be_stored(isolation: Isolation, kind: str) -> None:
+async def test_result_that_is_no_json_becomes_what_would_be_stored(isolation: Isolator, kind: str) -> None:
     value = await isolation.run(call("unstorable"))
     if kind in IN_CHILDREN:
         assert list(value) == ["unserialisable"]
@@ -116,18 +116,18 @@ async def test_result_that_is_no_json_becomes_what_would_be_stored(isolation: Is
         assert value == {"a set": {1, 2}}
 
 
-async def test_not_a_number_stays_none(isolation: Isolation) -> None:
+async def test_not_a_number_stays_none(isolation: Isolator) -> None:
     assert math.isnan((await isolation.run(call("not_finite")))["value"])
 
 
-async def test_returned_coroutine_is_a_failure_for_good_and_nobody_complains_about_it(isolation: Isolation) -> None:
+async def test_returned_coroutine_is_a_failure_for_good_and_nobody_complains_about_it(isolation: Isolator) -> None:
     with pytest.raises(Exception, match="the processor returned a coroutine that nobody awaits") as raised:
         await isolation.run(call("returns_coroutine"))
     assert named(raised.value) == ResultError.__name__
     assert retry.verdict_of(raised.value).failure == "permanent"
 
 
-async def test_what_a_processor_does_to_its_task_stays_there(isolation: Isolation) -> None:
+async def test_what_a_processor_does_to_its_task_stays_there(isolation: Isolator) -> None:
     run = call("mutates", value="mine")
     assert await isolation.run(run) == {"value": "mine"}
     assert run.data["args"] == {"value": "mine"}
@@ -151,7 +151,7 @@ async def test_what_a_processor_does_to_its_task_stays_there(isolation: Isolatio
     ],
 )
 async def test_failure_arrives_with_its_name_its_text_and_its_verdict(
-    isolation: Isolation, name: str, said: str, text: str, follows: Verdict
+    isolation: Isolator, name: str, said: str, text: str, follows: Verdict
 ) -> None:
     found, reason, judged = await verdict(isolation, name)
     assert (found, judged) == (said, follows)
@@ -161,7 +161,7 @@ async def test_failure_arrives_with_its_name_its_text_and_its_verdict(
 @elsewhere
 @pytest.mark.parametrize(("name", "said"), [("exit", "SystemExit: 3"), ("interrupt", "KeyboardInterrupt")])
 async def test_what_would_end_a_process_ends_the_job_alone(
-    isolation: Isolation, kind: str, name: str, said: str
+    isolation: Isolator, kind: str, name: str, said: str
 ) -> None:
     found, reason, judged = await verdict(isolation, name)
     assert (found, reason) == ("EscapedError", f"the processor raised {said}")
@@ -170,12 +170,12 @@ async def test_what_would_end_a_process_ends_the_job_alone(
 
 
 @elsewhere
-async def test_cancelled_error_that_nobody_asked_for_is_a_failure(isolation: Isolation, kind: str) -> None:
+async def test_cancelled_error_that_nobody_asked_for_is_a_failure(isolation: Isolator, kind: str) -> None:
     assert (await verdict(isolation, "cancelled"))[0] == "EscapedError"
 
 
 @in_a_child
-async def test_text_that_can_not_be_stored_is_replaced(isolation: Isolation, kind: str) -> None:
+async def test_text_that_can_not_be_stored_is_replaced(isolation: Isolator, kind: str) -> None:
     assert (await verdict(isolation, "surrogate"))[1] == "bad ? text"
     assert "can't be read" in (await verdict(isolation, "silent"))[1]
 
@@ -183,7 +183,7 @@ async def test_text_that_can_not_be_stored_is_replaced(isolation: Isolation, kin
 # ------------------------------------------------------------------------- calls
 
 
-async def test_calls_reach_the_host_and_answers_come_back(isolation: Isolation) -> None:
+async def test_calls_reach_the_host_and_answers_come_back(isolation: Isolator) -> None:
     context = Answers()
     told = await isolation.run(call("tells", context))
     assert told == {
@@ -200,7 +200,7 @@ async def test_calls_reach_the_host_and_answers_come_back(isolation: Isolation) 
     assert Hostile.model_validate(task.model_dump(by_alias=True)).args == {"value": 1}
 
 
-async def test_calls_raise_what_the_host_raised(isolation: Isolation) -> None:
+async def test_calls_raise_what_the_host_raised(isolation: Isolator) -> None:
     context = Answers(
         raises={
             "progress": ValueError("not JSON"),
@@ -217,11 +217,11 @@ async def test_calls_raise_what_the_host_raised(isolation: Isolation) -> None:
     ]
 
 
-async def test_checkpoint_says_whether_to_yield(isolation: Isolation) -> None:
+async def test_checkpoint_says_whether_to_yield(isolation: Isolator) -> None:
     assert (await isolation.run(call("tells", Answers(stop=stop("drain")))))["stop"] == "drain"
 
 
-async def test_effect_is_reserved_settled_and_left(isolation: Isolation) -> None:
+async def test_effect_is_reserved_settled_and_left(isolation: Isolator) -> None:
     context = Answers()
     assert await isolation.run(call("once", context, effect="mail:bob")) == ["fresh", None]
     assert context.ledger.effects == {"mail:bob": ("done", {"id": 5})}
@@ -229,7 +229,7 @@ async def test_effect_is_reserved_settled_and_left(isolation: Isolation) -> None
     assert context.ledger.left == ["well", "well"]
 
 
-async def test_effect_whose_block_fails_is_left_as_failed(isolation: Isolation) -> None:
+async def test_effect_whose_block_fails_is_left_as_failed(isolation: Isolator) -> None:
     context = Answers()
     with pytest.raises(Exception, match="in the middle"):
         await isolation.run(call("once", context, effect="e", fails=True))
@@ -238,7 +238,7 @@ async def test_effect_whose_block_fails_is_left_as_failed(isolation: Isolation) 
     assert context.ledger.left != ["well"]
 
 
-async def test_effects_without_a_ledger_say_what_is_missing(isolation: Isolation) -> None:
+async def test_effects_without_a_ledger_say_what_is_missing(isolation: Isolator) -> None:
     with pytest.raises(Exception, match="no ledger here") as raised:
         await isolation.run(call("once", Answers(raises={"once": UnavailableError("no ledger here")}), effect="e"))
     assert named(raised.value) == "UnavailableError"
@@ -248,7 +248,7 @@ async def test_effects_without_a_ledger_say_what_is_missing(isolation: Isolation
 # ---------------------------------------------------------------------- requests
 
 
-async def test_request_to_stop_is_seen_while_it_runs(isolation: Isolation) -> None:
+async def test_request_to_stop_is_seen_while_it_runs(isolation: Isolator) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("waits", context)))
     await wait_until(lambda: context.of("progress"))
@@ -257,7 +257,7 @@ async def test_request_to_stop_is_seen_while_it_runs(isolation: Isolation) -> No
 
 
 @elsewhere
-async def test_request_to_stop_is_seen_by_a_processor_that_never_yields(isolation: Isolation, kind: str) -> None:
+async def test_request_to_stop_is_seen_by_a_processor_that_never_yields(isolation: Isolator, kind: str) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("never_yields", context, listens=True)))
     await asyncio.sleep(0.1)
@@ -265,7 +265,7 @@ async def test_request_to_stop_is_seen_by_a_processor_that_never_yields(isolatio
     assert await asyncio.wait_for(run, 20) == "drain"
 
 
-async def test_declined_request_is_taken_back(isolation: Isolation) -> None:
+async def test_declined_request_is_taken_back(isolation: Isolator) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("waits", context, decline=True)))
     await wait_until(lambda: context.of("progress"))
@@ -274,7 +274,7 @@ async def test_declined_request_is_taken_back(isolation: Isolation) -> None:
     assert context.of("decline") == [("not now",)]
 
 
-async def test_checkpoint_that_is_due_is_seen(isolation: Isolation) -> None:
+async def test_checkpoint_that_is_due_is_seen(isolation: Isolator) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("saves_when_due", context)))
     await wait_until(lambda: context.of("progress"))
@@ -286,7 +286,7 @@ async def test_checkpoint_that_is_due_is_seen(isolation: Isolation) -> None:
 # ------------------------------------------------------------------ cancellation
 
 
-async def test_cancelled_run_cleans_up_and_ends(isolation: Isolation) -> None:
+async def test_cancelled_run_cleans_up_and_ends(isolation: Isolator) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("cleans_up", context)))
     await wait_until(lambda: context.of("log"))
@@ -297,7 +297,7 @@ async def test_cancelled_run_cleans_up_and_ends(isolation: Isolation) -> None:
     assert await isolation.run(call("echo", value="the next")) == "the next"
 
 
-async def test_result_that_a_cancelled_run_still_gives_counts(isolation: Isolation) -> None:
+async def test_result_that_a_cancelled_run_still_gives_counts(isolation: Isolator) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("cleans_up", context, returns=True)))
     await wait_until(lambda: context.of("log"))
@@ -305,7 +305,7 @@ async def test_result_that_a_cancelled_run_still_gives_counts(isolation: Isolati
     assert await run == "still done"
 
 
-async def test_run_cancelled_in_a_call_that_hangs_ends(isolation: Isolation) -> None:
+async def test_run_cancelled_in_a_call_that_hangs_ends(isolation: Isolator) -> None:
     context = Answers(slow_s=3600)
     run = asyncio.create_task(isolation.run(call("waits", context)))
     await asyncio.sleep(0.05)
@@ -314,7 +314,7 @@ async def test_run_cancelled_in_a_call_that_hangs_ends(isolation: Isolation) -> 
     assert run.cancelled()
 
 
-async def test_run_cancelled_before_its_first_step_ends(isolation: Isolation) -> None:
+async def test_run_cancelled_before_its_first_step_ends(isolation: Isolator) -> None:
     run = asyncio.create_task(isolation.run(call("waits")))
     await asyncio.sleep(0)
     run.cancel()
@@ -324,7 +324,7 @@ async def test_run_cancelled_before_its_first_step_ends(isolation: Isolation) ->
 
 
 @elsewhere
-async def test_stop_is_set_in_a_cancelled_run_in_any_case(isolation: Isolation, kind: str) -> None:
+async def test_stop_is_set_in_a_cancelled_run_in_any_case(isolation: Isolator, kind: str) -> None:
     context = Answers()
     run = asyncio.create_task(isolation.run(call("never_yields", context, listens=True)))
     await asyncio.sleep(0.05)
@@ -333,7 +333,7 @@ async def test_stop_is_set_in_a_cancelled_run_in_any_case(isolation: Isolation, 
 
 
 @elsewhere
-async def test_call_of_a_run_that_is_over_reaches_nobody(isolation: Isolation, kind: str) -> None:
+async def test_call_of_a_run_that_is_over_reaches_nobody(isolation: Isolator, kind: str) -> None:
     context = Answers()
     await isolation.run(call("late_call", context))
     heard = await isolation.run(call("what_was_heard"))
@@ -344,7 +344,7 @@ async def test_call_of_a_run_that_is_over_reaches_nobody(isolation: Isolation, k
 # ----------------------------------------------------------------------- context
 
 
-async def test_context_variables_are_carried_over_and_do_not_leak_back(isolation: Isolation, kind: str) -> None:
+async def test_context_variables_are_carried_over_and_do_not_leak_back(isolation: Isolator, kind: str) -> None:
     token = acts.color.set("blue")
     try:
         if kind not in IN_CHILDREN:
@@ -357,7 +357,7 @@ async def test_context_variables_are_carried_over_and_do_not_leak_back(isolation
         acts.color.reset(token)
 
 
-async def test_trace_is_carried_over(isolation: Isolation) -> None:
+async def test_trace_is_carried_over(isolation: Isolator) -> None:
     spans = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1))
     token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(spans)))
     try:
@@ -368,7 +368,7 @@ async def test_trace_is_carried_over(isolation: Isolation) -> None:
     assert (await isolation.run(call("facts")))["trace_id"] == "0" * 32
 
 
-async def test_log_lines_are_records_of_the_host(isolation: Isolation, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_are_records_of_the_host(isolation: Isolator, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tests.hostile.acts")
     await isolation.run(call("logs", times=2))
     records = [record for record in caplog.records if record.name == "tests.hostile.acts"]
@@ -383,28 +383,28 @@ async def test_log_lines_are_records_of_the_host(isolation: Isolation, caplog: p
 # ------------------------------------------------------------------- other things
 
 
-async def test_many_runs_at_once_each_get_their_own(isolation: Isolation) -> None:
+async def test_many_runs_at_once_each_get_their_own(isolation: Isolator) -> None:
     runs = [isolation.run(call("echo", value=number)) for number in range(40)]
     assert await asyncio.gather(*runs) == list(range(40))
 
 
 @in_a_child
-async def test_error_in_a_finaliser_hurts_nobody(isolation: Isolation, kind: str) -> None:
+async def test_error_in_a_finaliser_hurts_nobody(isolation: Isolator, kind: str) -> None:
     assert await isolation.run(call("explodes_later")) == "fine"
     assert await isolation.run(call("echo", value=1)) == 1
 
 
-async def test_good_uses_of_forks_work(isolation: Isolation) -> None:
+async def test_good_uses_of_forks_work(isolation: Isolator) -> None:
     assert await isolation.run(call("starts_processes")) == [42, 0, "out\n", 3]
 
 
-async def test_data_as_large_as_a_queue_accepts_goes_there_and_back(isolation: Isolation) -> None:
+async def test_data_as_large_as_a_queue_accepts_goes_there_and_back(isolation: Isolator) -> None:
     value = {"rows": ["ä" * 1000] * 2000}
     assert len(json.dumps(value, ensure_ascii=False).encode()) > 4_000_000
     assert await isolation.run(call("echo", value=value)) == value
 
 
-async def test_errors_of_the_host_keep_their_kind(isolation: Isolation) -> None:
+async def test_errors_of_the_host_keep_their_kind(isolation: Isolator) -> None:
     class QueueFullError(TransientError):
         pass
 

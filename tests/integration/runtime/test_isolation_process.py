@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ import pytest_asyncio
 
 from tests.conftest import wait_until
 from tests.hostile.rig import Answers, call, children, is_gone, isolated, own_descriptors, own_zombies
+from workers.broker.events import ChildDied, ChildReady, ChildRecycled, ChildStartFailed, Event
 from workers.broker.reconnect import Reconnect
-from workers.contract import CrashedError
+from workers.contract import CrashedError, Snooze
 from workers.runtime.isolation import frames
 from workers.runtime.isolation.brief import Brief
 from workers.runtime.isolation.child import StartError
 from workers.runtime.isolation.children import Children, Limits
 from workers.runtime.isolation.choice import IsolationError
+from workers.runtime.isolation.place import NoPlaceError
 from workers.runtime.isolation.processors import ResultError
 from workers.runtime.isolation.thread import Threads
 
@@ -100,6 +103,8 @@ async def test_memory_beyond_the_limit_fails_the_job_and_not_its_process() -> No
         with pytest.raises(Exception, match="MemoryError") as raised:
             await pool.run(call("eats_memory"))
         assert getattr(raised.value, "name", "") == "MemoryError"
+        limit = "its child process may use 1GB of address space (task.children.memory_limit)"
+        assert str(raised.value) == f"MemoryError: {limit}"
         assert await works(pool)
         assert pool.pids == before
 
@@ -360,15 +365,58 @@ async def test_child_that_has_grown_is_replaced_after_its_job() -> None:
         await wait_until(lambda: is_gone(first))
 
 
-async def test_children_are_as_many_as_are_needed_and_at_most_as_slots() -> None:
+async def test_children_are_started_until_there_is_one_for_each_slot_and_no_more() -> None:
     async with children(size=3) as pool:
-        counts = [len(pool.pids)]
-        await asyncio.gather(*(pool.run(call("sleeps_in_c", seconds=0.3)) for _ in range(7)))
-        pids = set(pool.pids)
+        assert len(pool.pids) == 1
         assert await works(pool)
-        counts += [len(pids), len(pool.pids | pids)]
-        assert counts == [1, 3, 3]
+        await wait_until(lambda: len(pool.pids) == 3)
+        pids = pool.pids
+        await asyncio.gather(*(pool.run(call("echo", value=1)) for _ in range(20)))
+        assert pool.pids == pids
     await wait_until(lambda: all(is_gone(pid) for pid in pids))
+
+
+async def test_children_are_not_all_started_at_once() -> None:
+    before, most = {each.pid for each in psutil.Process().children()}, 0
+    ready: list[Event] = []
+    async with children(size=6, starts=2, tell=ready.append) as pool:
+        runs = [asyncio.create_task(pool.run(call("sleeps_in_c", seconds=1.0))) for _ in range(6)]
+        while not all(run.done() for run in runs):
+            there = {each.pid for each in psutil.Process().children()} - before
+            most = max(most, len(there - pool.pids))
+            await asyncio.sleep(0.01)
+        assert 1 <= most <= 2 + 1  # one may be ready and not counted yet
+    assert len(ready) >= 2
+
+
+async def test_successor_is_ready_before_its_predecessor_is_used_up() -> None:
+    events: list[Event] = []
+    async with children(size=1, max_jobs=3, tell=events.append) as pool:
+        (first,) = pool.pids
+        for _ in range(2):
+            assert (await pool.run(call("facts")))["pid"] == first
+        await wait_until(lambda: len(pool.pids) == 2)
+        last = asyncio.create_task(pool.run(call("facts")))
+        assert (await last)["pid"] == first
+        place = pool.take()
+        assert place is not None, "the next job waits for a start"
+        place.free()
+        assert (await pool.run(call("facts")))["pid"] != first
+        await wait_until(lambda: is_gone(first))
+        assert events.count(ChildRecycled(queue="hostile", reason="jobs")) == 1
+        assert len([event for event in events if isinstance(event, ChildReady)]) == 2
+
+
+async def test_successor_of_a_child_with_one_job_waits_for_it() -> None:
+    async with children(size=1, max_jobs=1) as pool:
+        task, run, _ = await begun(pool, "waits")
+        await wait_until(lambda: len(pool.pids) == 2)
+        second = asyncio.create_task(pool.run(call("echo", value=2)))
+        await asyncio.sleep(0.05)
+        assert not second.done(), "more jobs run than there are slots"
+        run.kill()
+        await asyncio.wait({task})
+        assert await second == 2
 
 
 async def test_run_that_is_cancelled_while_it_waits_for_a_child_costs_nothing() -> None:
@@ -398,6 +446,13 @@ async def test_module_that_does_not_close_is_killed(caplog: pytest.LogCaptureFix
     assert "did not end within 1 s; killing it" in caplog.text
 
 
+async def test_children_that_are_asked_to_end_have_not_died() -> None:
+    errors: list[Exception] = []
+    async with children(size=1, on_error=errors.append) as pool:
+        assert await works(pool)
+    assert errors == []
+
+
 async def test_children_that_run_jobs_end_with_their_pool() -> None:
     async with children(size=1) as pool:
         task, _, _ = await begun(pool, "never_yields")
@@ -405,7 +460,7 @@ async def test_children_that_run_jobs_end_with_their_pool() -> None:
     assert is_gone(pid)
     with pytest.raises(CrashedError):
         await task
-    with pytest.raises(CrashedError, match="have ended"):
+    with pytest.raises(NoPlaceError, match="have ended"):
         await pool.run(call("echo", value=1))
 
 
@@ -463,33 +518,108 @@ async def test_start_that_is_called_off_leaves_no_process() -> None:
     assert {each.pid for each in psutil.Process().children()} <= before
 
 
-async def test_later_start_that_fails_costs_one_job_each_time_and_waits_longer_and_longer(tmp_path: Path) -> None:
+async def test_job_that_no_child_can_be_started_for_is_put_off_and_it_is_told_once(tmp_path: Path) -> None:
     errors: list[Exception] = []
+    events: list[Event] = []
     refusal = tmp_path / "refusal"
-    options = {"refuse_file": str(refusal)}
-    backoff = Reconnect(0.2, 0.4)
-    async with children(size=1, options=options, on_error=errors.append, backoff=backoff) as pool:
+    more: dict[str, Any] = {"options": {"refuse_file": str(refusal)}, "backoff": Reconnect(0.05, 0.1)}
+    async with children(size=1, on_error=errors.append, tell=events.append, patience_s=0.5, **more) as pool:
+        assert pool.trouble == ""
         refusal.touch()
         with pytest.raises(CrashedError):
             await pool.run(call("dies", exit=1))
-        began = time.monotonic()
-        ends = await asyncio.gather(*(pool.run(call("echo", value=n)) for n in range(3)), return_exceptions=True)
-        assert [str(end) for end in ends] == ["no child process could be started: refused by a file"] * 3
-        assert all(isinstance(end, CrashedError) for end in ends)
-        assert time.monotonic() - began > 0.3  # two waits, of which half is left to chance
-        assert len(errors) in (3, 4)  # the first replacement may have failed before a job waited for it
-        refusal.unlink()
+        await wait_until(lambda: pool.trouble)
+        assert pool.trouble == "no child process can be started: refused by a file"
+        with pytest.raises(NoPlaceError, match="no child process can be started: refused by a file"):
+            await pool.run(call("echo", value=1))
+        await wait_until(lambda: events.count(ChildStartFailed(queue="hostile")) >= 3)
+        assert [str(error) for error in errors] == ["refused by a file"]
+        refusal.unlink()  # it recovers by itself
+        await wait_until(lambda: not pool.trouble)
+        await wait_until(lambda: len(pool.pids) == 1)
         assert await works(pool)
 
 
+async def test_starts_that_fail_are_tried_again_after_pauses_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def none(*_: Any) -> Any:
+        tried.append(time.monotonic())
+        raise OSError(24, "Too many open files")
+
+    async with children(size=3, backoff=Reconnect(0.2, 10.0)) as pool:
+        await wait_until(lambda: len(pool.pids) == 3)
+        with monkeypatch.context() as patch:
+            patch.setattr("socket.socketpair", none)
+            with pytest.raises(CrashedError):
+                await pool.run(call("dies", exit=1))
+            await wait_until(lambda: len(tried) == 4)
+        assert tried[3] - tried[0] >= (0.2 + 0.4 + 0.8) / 2  # half of each is left to chance
+        assert pool.trouble == "", "two others work"
+        assert await works(pool)
+        await wait_until(lambda: len(pool.pids) == 3)
+
+
+async def test_job_that_waits_too_long_for_a_child_is_put_off() -> None:
+    async with children(size=1, patience_s=0.1) as pool:
+        task, run, _ = await begun(pool, "waits")
+        with pytest.raises(NoPlaceError, match=r"no child process was free within 0.1 s") as raised:
+            await pool.run(call("echo", value=1))
+        assert raised.value.wait_s > 0
+        run.kill()
+        await asyncio.wait({task})
+
+
+async def test_place_whose_child_dies_before_the_job_begins_puts_the_job_off() -> None:
+    async with children(size=1) as pool:
+        place = pool.take()
+        assert place is not None
+        os.kill(next(iter(pool.pids)), signal.SIGKILL)
+        await wait_until(lambda: not pool.pids)
+        assert isinstance(await place.run(call("echo", value=1)), Snooze)
+        assert await works(pool)
+
+
+async def test_children_are_started_without_the_context_of_the_job_that_brings_it_about() -> None:
+    """Or all that is logged of them would be that job's."""
+    mine: ContextVar[str] = ContextVar("mine", default="nobody")
+    seen: list[str] = []
+    async with children(size=1, tell=lambda event: seen.append(f"{type(event).__name__} {mine.get()}")) as pool:
+        mine.set("a job")
+        with pytest.raises(CrashedError):
+            await pool.run(call("dies", exit=1))
+        assert await works(pool)
+        await wait_until(lambda: len(seen) == 3)
+        assert sorted(seen) == ["ChildDied nobody", "ChildReady nobody", "ChildReady nobody"]
+
+
+@pytest.mark.parametrize(
+    ("act", "args", "reason"),
+    [("dies", {"signal": "SIGABRT"}, "SIGABRT"), ("dies", {"exit": 3}, "exit"), ("waits", {}, "killed")],
+)
+async def test_death_of_a_child_is_counted_by_its_reason(act: str, args: dict[str, Any], reason: str) -> None:
+    events: list[Event] = []
+    async with children(size=1, tell=events.append) as pool:
+        if reason == "killed":
+            task, run, _ = await begun(pool, act, **args)
+            run.kill()
+            await asyncio.wait({task})
+        else:
+            with pytest.raises(CrashedError):
+                await pool.run(call(act, **args))
+        await wait_until(lambda: any(isinstance(event, ChildDied) for event in events))
+        assert [event.reason for event in events if isinstance(event, ChildDied)] == [reason]
+
+
 async def test_descriptors_that_are_exhausted_are_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with children(size=1, backoff=Reconnect(0.01, 0.01)) as pool:
+    async with children(size=1, backoff=Reconnect(0.01, 0.01), patience_s=0.3) as pool:
         with monkeypatch.context() as patch:
             patch.setattr("socket.socketpair", _no_descriptors)
             with pytest.raises(CrashedError):
                 await pool.run(call("dies", exit=1))
-            with pytest.raises(CrashedError, match="no child process could be started: its process can't be started"):
+            with pytest.raises(NoPlaceError, match="no child process can be started: its process can't be started"):
                 await pool.run(call("echo", value=1))
+        await wait_until(lambda: not pool.trouble and pool.pids)
         assert await works(pool)
 
 

@@ -334,3 +334,28 @@ async def test_child_that_stays_silent_is_killed_and_replaced(
     await supervise(silent, emit=Deaths(dead))
     await wait_until(lambda: len(dead) >= 2)
     assert "was silent for" in caplog.text
+
+
+@pytest.mark.parametrize("busy_until", [0.0, float("inf")])
+async def test_process_whose_job_blocks_it_before_its_first_beat_is_killed(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, busy_until: float
+) -> None:
+    """The last rung of its job has passed, or no job of its runs; without a job it would be spared, as one that still
+    imports what it needs.
+    """
+    monkeypatch.setattr(silence, "SILENT_S", 0.2)
+    monkeypatch.setattr(silence, "IDLE_S", 0.3)
+    monkeypatch.setattr(life, "LISTEN_S", 0.05)
+    dead: list[int] = []
+    blocked, imports = spec("time.sleep(60)", silence_s=NEVER), spec("time.sleep(60)", "p-1", silence_s=NEVER)
+    asked: list[int] = []
+
+    def busy(pid: int) -> float | None:
+        if pid not in asked:
+            asked.append(pid)
+        return busy_until if pid == asked[0] else None
+
+    supervisor = await supervise(blocked, imports, emit=Deaths(dead), busy_until=busy)
+    await wait_until(lambda: len(asked) > 1 and dead)
+    assert dead == asked[:1]
+    await stop(supervisor)

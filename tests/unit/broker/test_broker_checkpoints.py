@@ -40,6 +40,7 @@ from workers.broker.endings import (
 )
 from workers.broker.hold import Hold, Interrupt
 from workers.broker.keys import CHECKPOINT_FIELD
+from workers.broker.reconnect import Reconnect
 
 AWAY = RedisConnectionError("away")
 LOST = ReplyLostError("lost", None)
@@ -166,7 +167,7 @@ async def test_lost_lock_is_reported_and_interrupts_the_run() -> None:
     errors: list[Any] = []
     held = hold(Store(NotOursError("7")), errors)
     assert await held.checkpoint(1) is False
-    assert str(errors[0][0]) == "the checkpoint of job 7 was not saved: another worker may have the job"
+    assert str(errors[0][0]) == "the checkpoint of job 7 was not saved: another run may have the job"
     assert held.interrupt is not None and held.interrupt.kind == "lock_lost"
 
 
@@ -227,6 +228,19 @@ async def test_slot_that_is_wanted_back_waits_for_no_checkpoint() -> None:
     held = hold(store, marked=True)
     held.ask_back(Interrupt("drain", "r", 0.0))
     assert await held.restored() is None
+    assert len(store.told) == 1
+
+
+async def test_slot_that_is_wanted_back_meanwhile_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that it would wait for an hour, then ask once more."""
+    monkeypatch.setattr(holds, "RESTORE_S", 7200.0)
+    monkeypatch.setattr(Reconnect, "wait_s", lambda self, failures: 3600.0)
+    store = Store(AWAY, "state")
+    held = hold(store, marked=True)
+    restoring = asyncio.create_task(held.restored())
+    await wait_until(lambda: store.told)
+    held.ask_back(Interrupt("drain", "r", 0.0))
+    assert await asyncio.wait_for(restoring, 20) is None
     assert len(store.told) == 1
 
 

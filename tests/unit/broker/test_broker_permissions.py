@@ -12,8 +12,8 @@ from workers.broker import compat, permissions
 from workers.broker.permissions import HELPFUL, ON_KEYS, ON_NONE, SOMETIMES, rule
 
 LUA = Path(bullmq.__file__).parent / "commands"
-#: Scripts that the package's own code runs for a worker: the stalled check, progress, job schedulers.
-INHERITED = ("moveStalledJobsToWait", "updateProgress", "updateJobScheduler")
+#: Scripts that the package's own code runs for a worker: the stalled check, job schedulers.
+INHERITED = ("moveStalledJobsToWait", "updateJobScheduler")
 _CALL = re.compile(r"""(?:rcall|redis\.p?call)\(\s*["'](\w+)["']""")
 
 

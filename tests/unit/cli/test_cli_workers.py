@@ -39,7 +39,7 @@ def view(ready: bool = True, **fields: Any) -> FleetView:
         jobs=1234,
         active=3,
         running=(RunningJob("email-send", "email-send", HOSTILE, 42.0),),
-        extra={"loop_blocks": 3.0, "none_of_these": 0.0},
+        extra={"loop_blocks": 3.0, "none_of_these": 0.0, "runs_left_behind": 2},
     )
     values: dict[str, Any] = {
         "pid": 1,
@@ -127,13 +127,14 @@ def test_all_that_matters_is_on_the_page() -> None:
         "mail-1: died (SIGKILL), restarting in 8 s (5 deaths)",
         "mail-0: died last of SIGSEGV",
         "mail-0: replaced last: 410MB resident, pools.mail.memory is 400MB",
+        "mail-0: left behind: 2 runs go on although the jobs are over",
         "mail-0: loop_blocks 3",
         "42s",
         "and 2 more",
         "configuration refused 1m30s ago: fleet.yaml:1:1: no",
     ):
         assert words in text, words
-    assert "none_of_these" not in text
+    assert "none_of_these" not in text and "runs_left_behind" not in text
 
 
 def test_hostile_names_are_shown_and_not_obeyed() -> None:

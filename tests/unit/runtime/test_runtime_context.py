@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,8 +17,33 @@ from workers.contract import JobContext, StopRequest, TransientError, Unavailabl
 from workers.runtime.context import HostContext, Ports
 from workers.runtime.isolation.call import RunContext
 
+Call = Callable[[HostContext], Awaitable[Any]]
+
 PAUSE = StopRequest(kind="pause", reason="long", by=60.0)
 MAIL = EmailSend(id="7", to=["a@example.com"], subject="S", text="T")
+
+
+CALLS: dict[str, Call] = {
+    "progress": lambda context: context.progress(1),
+    "log": lambda context: context.log("line"),
+    "checkpoint": lambda context: context.checkpoint(1),
+    "add": lambda context: context.add(MAIL),
+    "once": lambda context: context.once("mail:bob").__aenter__(),
+    "children_values": lambda context: context.children_values(),
+    "children_failures": lambda context: context.children_failures(),
+}
+
+
+class Kept:
+    """An effect that an earlier run began."""
+
+    state, result = "unknown", {"id": 7}
+
+    def __init__(self, asked: list[Any]) -> None:
+        self._asked = asked
+
+    async def settle(self, result: Any = None) -> None:
+        self._asked.append(("settle", result))
 
 
 class Saving(Hold):
@@ -25,9 +52,37 @@ class Saving(Hold):
     saved: Any = None
     stores = True
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.done: list[str] = []
+        """Calls that came to their end."""
+        self.begun = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def _answer(self, what: str) -> None:
+        self.begun.set()
+        await self.answers.wait()
+        self.done.append(what)
+
     async def checkpoint(self, state: Any) -> bool:
+        await self._answer("checkpoint")
         self.saved = state
         return self.stores
+
+    async def progress(self, value: Any) -> None:
+        await self._answer("progress")
+
+    async def log(self, line: str) -> None:
+        await self._answer("log")
+
+    async def children_values(self) -> dict[str, Any]:
+        await self._answer("children_values")
+        return {}
+
+    async def children_failures(self) -> dict[str, str]:
+        await self._answer("children_failures")
+        return {}
 
     def parent(self) -> Parent:
         return Parent(self.job.id, "bull:q")
@@ -36,7 +91,7 @@ class Saving(Hold):
 @pytest.fixture
 async def saving(make_hold: Callable[..., Hold]) -> Saving:
     plain = make_hold(id="j", attempts_made=2, fence=5)
-    return Saving(plain.job, None, lambda error, where, job_id: None)  # type: ignore[arg-type]
+    return Saving(plain.job, None, lambda error, where, job_id: None)
 
 
 async def test_context_tells_which_run_it_is(saving: Saving) -> None:
@@ -119,11 +174,12 @@ async def test_effects_are_reserved_for_this_run(saving: Saving) -> None:
         @asynccontextmanager
         async def once(self, *args: Any) -> AsyncIterator[Any]:
             asked.append(args)
-            yield "effect"
+            yield Kept(asked)
 
     async with HostContext(saving, 100.0, ports=Ports(ledger=Noted())).once("mail:bob") as effect:
-        assert str(effect) == "effect"
-    assert asked == [("q", "j", 5, "mail:bob")]
+        assert (effect.state, effect.result) == ("unknown", {"id": 7})
+        await effect.settle("sent")
+    assert asked == [("q", "j", 5, "mail:bob"), ("settle", "sent")]
 
 
 async def test_what_the_fleet_does_not_have_is_said(saving: Saving) -> None:
@@ -134,8 +190,134 @@ async def test_what_the_fleet_does_not_have_is_said(saving: Saving) -> None:
         context.once("mail:bob")
 
 
-async def test_children_that_can_not_be_read_are_worth_another_attempt(saving: Saving) -> None:
-    context = HostContext(saving, 100.0)
+async def test_children_that_can_not_be_read_are_worth_another_attempt(make_hold: Callable[..., Hold]) -> None:
+    context = HostContext(make_hold(), 100.0)
     for read in (context.children_values, context.children_failures):
         with pytest.raises(TransientError, match="children can't be read"):
             await read()
+
+
+# ------------------------------------------------------------------ a run that is over
+
+
+@pytest.fixture
+def context(saving: Saving) -> HostContext:
+    """With everything that a fleet may have."""
+
+    async def add(task: Task, parent: Parent | None) -> str:
+        await saving._answer("add")
+        return "9"
+
+    class Waits:
+        @asynccontextmanager
+        async def once(self, *args: Any) -> AsyncIterator[Any]:
+            await saving._answer("once")
+            try:
+                yield Kept(saving.done)
+            except asyncio.CancelledError:
+                saving.done.append("left as cancelled")
+                raise
+            saving.done.append("left well")
+
+    return HostContext(saving, 100.0, ports=Ports(add=add, ledger=Waits()))
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_run_that_is_over_is_refused_whatever_it_asks(saving: Saving, context: HostContext, name: str) -> None:
+    await CALLS[name](context)
+    assert saving.done == [name]
+    context.close()
+    context.close()
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError, match="the run is over"):
+            await CALLS[name](context)
+    assert saving.done == [name]
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_call_that_is_under_way_when_the_run_ends_is_cut_short(
+    saving: Saving, context: HostContext, name: str
+) -> None:
+    async def calls() -> None:
+        await CALLS[name](context)
+
+    saving.answers.clear()
+    call = asyncio.create_task(calls())
+    await saving.begun.wait()
+    context.close()
+    saving.answers.set()
+    await asyncio.wait({call}, timeout=20)
+    assert call.cancelled() and saving.done == []
+
+
+async def test_run_that_was_cancelled_and_left_sees_one_cancellation_and_goes_on(
+    saving: Saving, context: HostContext
+) -> None:
+    """As the driver leaves a run: one more cancellation, then its context is closed."""
+    heard: list[str] = []
+    released = asyncio.Event()
+
+    async def deaf() -> None:
+        try:
+            await context.log("x")
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+        task = asyncio.current_task()
+        assert task is not None
+        heard.append(str(task.cancelling()))
+        await released.wait()
+
+    saving.answers.clear()
+    run = asyncio.create_task(deaf())
+    await saving.begun.wait()
+    run.cancel()
+    context.close()
+    await asyncio.sleep(0)
+    released.set()
+    await asyncio.wait({run}, timeout=20)
+    assert not run.cancelled() and run.exception() is None
+    assert heard == ["cancelled", "1"]
+    assert saving.done == []
+
+
+async def test_run_that_asks_on_and_on_leaves_the_loop_to_others(context: HostContext) -> None:
+    released = False
+
+    async def deaf() -> None:
+        while not released:
+            with suppress(asyncio.CancelledError):
+                await context.progress(1)
+
+    context.close()
+    run, turns, end = asyncio.create_task(deaf()), 0, time.monotonic() + 0.3
+    while time.monotonic() < end:
+        await asyncio.sleep(0.001)
+        turns += 1
+    released = True
+    await asyncio.wait({run}, timeout=20)
+    assert turns > 10
+
+
+async def test_run_that_is_over_is_asked_to_stop_and_declines_nothing(saving: Saving, context: HostContext) -> None:
+    context.requests.ask(PAUSE)
+    context.close()
+    context.decline("no")
+    assert context.stop == PAUSE and not context.requests.answered
+    other = HostContext(saving, 100.0)
+    stops = [other.stop]
+    other.close()
+    stops.append(other.stop)
+    assert stops == [None, StopRequest(kind="deadline", reason="the run is over", by=0.0)]
+
+
+async def test_effect_of_a_run_that_is_over_is_left_as_by_one_that_was_cancelled(
+    saving: Saving, context: HostContext
+) -> None:
+    with pytest.raises(asyncio.CancelledError, match="the run is over"):
+        async with context.once("mail:bob") as effect:
+            context.close()
+            with suppress(asyncio.CancelledError):
+                await effect.settle("sent")
+    assert saving.done == ["once", "left as cancelled"]

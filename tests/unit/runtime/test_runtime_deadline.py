@@ -13,8 +13,9 @@ from tests.conftest import wait_until
 from workers.broker.hold import Hold, Interrupt
 from workers.runtime import deadline, ladder
 from workers.runtime.containment import EscapedError
-from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.deadline import drive
 from workers.runtime.ladder import Climb, Ladder
+from workers.runtime.run_end import Interrupted, Raised, Returned, RunEnd, TimedOut
 
 pytestmark = pytest.mark.usefixtures("complaints")
 

@@ -18,12 +18,13 @@ from workers.contract import JobContext, StopRequest, TimeUp, retry_all
 from workers.runtime import deadline, ladder
 from workers.runtime.alarm import Alarm
 from workers.runtime.containment import EscapedError
-from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.deadline import drive
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.isolation.inline import Inline
 from workers.runtime.ladder import Climb, Ladder, Rung
 from workers.runtime.requests import Requests
 from workers.runtime.retry import RetryPolicy
+from workers.runtime.run_end import Interrupted, Raised, Returned, RunEnd, TimedOut
 
 pytestmark = pytest.mark.usefixtures("complaints")
 

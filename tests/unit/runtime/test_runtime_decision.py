@@ -21,10 +21,10 @@ from workers.contract import (
     retry_all,
 )
 from workers.runtime.containment import EscapedError
-from workers.runtime.deadline import Raised, Returned, RunEnd, TimedOut
 from workers.runtime.decision import MAX_NAME, Decision
 from workers.runtime.isolation.call import RemoteError
 from workers.runtime.retry import RetryPolicy
+from workers.runtime.run_end import Raised, Returned, RunEnd, TimedOut
 
 MakeHold = Callable[..., Hold]
 

@@ -157,6 +157,14 @@ async def test_unknown_type_is_put_off_while_young_and_then_fails(
         assert ended.error == "UnknownTaskType"
 
 
+async def test_newer_schema_is_put_off_while_young_and_then_fails(make_hold: MakeHold) -> None:
+    newer, now = MAIL | {"schemaVersion": 99}, round(NOW * 1000)
+    young, old = make_hold(data=newer, timestamp=now), make_hold(data=newer, timestamp=now - HOUR_MS)
+    reason = "data.schemaVersion: expected at most 1 for email-send, found 99 (integer)"
+    assert await executor().execute(young.job, young) == Delayed(delay_ms=30_000, reason=reason)
+    assert await executor().execute(old.job, old) == Failed(reason=reason, error="NewerSchema")
+
+
 async def test_known_type_that_this_queue_does_not_serve_is_put_off_too(make_hold: MakeHold) -> None:
     hold = make_hold(data=MAIL, timestamp=round(NOW * 1000))
     nothing = Executor({}, Limits(max_data_bytes=9, unknown_delay_s=1, unknown_give_up_s=9), clock=lambda: NOW)

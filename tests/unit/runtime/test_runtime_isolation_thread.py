@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -127,13 +128,14 @@ async def test_thread_that_does_not_end_is_left_behind_told_and_replaced(
         for count in (1, 2):
             await left(*await started(threads))
             assert threads.abandoned == count
+            assert threads.left_behind() == ("q", count)
         assert [type(error) for error in errors] == [AbandonedError] * 2
         assert str(errors[0]).startswith("a thread of queue q runs although the jobs are over")
         assert str(errors[1]).startswith("2 threads of queue q still run")
         blocks = False
         assert await threads.run(call("unused")) == "done"
         gate.set()
-        await wait_until(lambda: threads.abandoned == 0)
+        await wait_until(lambda: threads.left_behind() == ("q", 0))
         await wait_until(lambda: len(queue_threads()) == 1)
 
 
@@ -149,6 +151,28 @@ async def test_thread_that_catches_everything_is_left_behind(gate: threading.Eve
     async with Threads(deaf, "q", errors.append) as threads:
         await left(*await started(threads))
         assert len(errors) == 1
+
+
+async def test_thread_left_behind_is_refused_what_it_asks(gate: threading.Event) -> None:
+    heard: list[str] = []
+
+    def deaf(task: Any, ctx: SyncJobContext) -> None:
+        while not gate.is_set():
+            with suppress(BaseException):
+                gate.wait(20)
+        for ask in (ctx.progress, ctx.log, ctx.checkpoint, ctx.add):
+            try:
+                ask(1)  # type: ignore[arg-type]
+            except asyncio.CancelledError as error:
+                heard.append(str(error))
+
+    context = Answers()
+    async with Threads(deaf, "q") as threads:
+        await left(*await started(threads, context))
+        gate.set()
+        await wait_until(lambda: threads.abandoned == 0)
+    assert heard == ["the run is over"] * 4
+    assert context.asked == []
 
 
 async def test_result_that_comes_in_spite_of_a_kill_counts(gate: threading.Event) -> None:

@@ -33,6 +33,7 @@ from workers.contract import (
     Verdict,
     WaitForChildren,
 )
+from workers.runtime.error_stack import MAX_STACK
 from workers.runtime.isolation import wire
 from workers.runtime.isolation.frames import FrameError
 
@@ -163,7 +164,7 @@ def test_failure_is_bounded_whatever_its_exception_does() -> None:
     assert len(str(found)) <= wire.MAX_REASON
     long = wire.failure_of(crossed(wire.failure_fields(raised(ValueError("é\ud800" * 100_000)), Verdict())))
     assert len(str(long)) == wire.MAX_REASON
-    assert len(long.stack) == wire.MAX_STACK
+    assert len(long.stack) == MAX_STACK
     str(long).encode()
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import rung_section
+from config import rung_times
 from tasks.tier import TIERS, Tier
 from workers.broker.events import RungName
 from workers.runtime.hint import Hint
@@ -216,7 +216,7 @@ def test_request_says_until_when_it_waits(position: Position, until: float) -> N
 
 def test_defaults_are_those_of_the_configuration() -> None:
     waits = {do: Rung(do=do).patience_s for do in ("warn", "checkpoint", "pause", "stop", "cancel", "kill")}
-    asked = rung_section.WAIT_S
+    asked = rung_times.WAIT_S
     assert waits == {
         "warn": 0, "checkpoint": asked, "pause": asked, "stop": asked, "cancel": CLEANUP_S, "kill": KILL_S,
     }  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -157,3 +159,36 @@ def test_removed_twice_is_legal(make_timer: Callable[..., ProcessorTimer]) -> No
     timer.remove()
     timer.arm(5.0)
     assert state() == DEFAULT
+
+
+def test_signal_whose_default_a_job_restores_ends_nothing(make_timer: Callable[..., ProcessorTimer]) -> None:
+    timer = make_timer(lambda frame: None)
+    assert timer.install()
+    timer.arm(50.0)
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    timer.arm(50.0)
+    assert state() == DEFAULT
+
+
+#: The interpreter takes its handlers back before it is done; what it computes then takes longer than the timer.
+ENDS = """
+import sys
+from workers.runtime.processor_timer import ProcessorTimer
+
+class Long:
+    def __del__(self, monotonic=__import__("time").process_time):
+        end = monotonic() + 0.3
+        while monotonic() < end: pass
+
+timer = ProcessorTimer(lambda frame: timer.arm(0.02))
+assert timer.install()
+timer.arm(0.02)
+kept = Long()
+kept.itself = kept
+sys.exit(3)
+"""
+
+
+def test_interpreter_that_ends_without_removing_it_is_not_killed_by_it() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (3, "")

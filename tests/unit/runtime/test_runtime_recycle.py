@@ -12,6 +12,7 @@ from workers.runtime.supervision.recycle import (
     GROWN,
     LIFE_MAX_S,
     LIFE_S,
+    MAX_LEFT_BEHIND,
     RETRY_FIRST_S,
     RETRY_MAX_S,
     Candidate,
@@ -45,6 +46,12 @@ def process(**fields: Any) -> Candidate:
         ({"jobs": 10**9, "age_s": LIFE_S - 0.1}, None),
         ({"jobs": 10**9, "limits": Limits()}, None),
         ({"jobs": 100, "rss": 400 * MB}, "memory"),
+        ({"left_behind": MAX_LEFT_BEHIND}, None),
+        ({"left_behind": MAX_LEFT_BEHIND + 1}, "left_behind"),
+        ({"left_behind": MAX_LEFT_BEHIND + 1, "limits": Limits()}, "left_behind"),
+        ({"left_behind": 10**9, "age_s": LIFE_S - 0.1}, None),
+        ({"left_behind": 10**9, "jobs": 100}, "left_behind"),
+        ({"left_behind": 10**9, "rss": 400 * MB}, "memory"),
         ({"stale": True}, "config"),
         ({"stale": True, "age_s": 0.0}, "config"),
         ({"stale": True, "jobs": 100, "rss": 400 * MB}, "config"),
@@ -59,6 +66,8 @@ def test_reason_says_what_it_has_and_which_setting_it_is() -> None:
     memory = due("ai", process(rss=410 * MB))
     jobs = due("ai", process(jobs=120))
     assert memory is not None and memory.detail == "410MB resident, pools.ai.memory is 400MB"
+    left = due("ai", process(left_behind=7))
+    assert left is not None and left.detail == "7 runs go on although their jobs are over, more than 4"
     assert jobs is not None and jobs.detail == "120 jobs done, pools.ai.max_jobs is 100"
 
 

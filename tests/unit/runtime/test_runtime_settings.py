@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from config.rung_times import WAIT_S
 from config.schema import FleetConfig
 from config.task_section import TaskConfig
 from tasks.tier import TIERS
 from workers.runtime import settings
-from workers.runtime.ladder import WAIT_S, Ladder, Rung
+from workers.runtime.ladder import Ladder, Rung
 
 
 def _config(**queue: str) -> FleetConfig:

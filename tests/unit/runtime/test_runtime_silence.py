@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.broker.lease_table import KEPT_S
+from workers.runtime.supervision.life import AWAY_S, LISTEN_S
 from workers.runtime.supervision.silence import GRACE_S, IDLE_S, SILENT_S, overdue
 
 NOW = 1000.0
@@ -29,10 +31,17 @@ LIMIT_S = 3660.0
         (SILENT_S + 1, True, NOW - GRACE_S, False),
         # past its longest rung and the grace
         (SILENT_S + 1, True, NOW - GRACE_S - 0.1, True),
-        # no end of its jobs is known: the limit alone ends it
-        (LIMIT_S, True, math.inf, False),
-        (LIMIT_S + 1, True, math.inf, True),
+        # it holds jobs of which none runs
+        (IDLE_S, True, math.inf, False),
+        (IDLE_S + 1, True, math.inf, True),
+        (IDLE_S + 1, False, math.inf, True),
+        # whatever may still run, the limit ends it
+        (LIMIT_S, True, NOW + 500, False),
         (LIMIT_S + 1, True, NOW + 500, True),
+        # its first job has come before it could say that it has started
+        (SILENT_S + 1, False, NOW - GRACE_S - 0.1, True),
+        (SILENT_S + 1, False, NOW - GRACE_S, False),
+        (IDLE_S + 1, False, NOW + 1, False),
         # it is still importing what it needs
         (IDLE_S + 1, False, None, False),
         (LIMIT_S + 1, False, None, True),
@@ -62,3 +71,8 @@ def test_process_with_a_job_that_may_run_is_spared_up_to_the_limit(
 ) -> None:
     killed = overdue(silent_s, started=started, busy_until=now + 1, now=now, limit_s=limit_s)
     assert killed == (silent_s > limit_s and silent_s > SILENT_S)
+
+
+def test_locks_of_a_process_that_is_to_be_killed_last_until_then() -> None:
+    """It has fallen silent before the end of its last job's lease, or the end of the ladder would have been heeded."""
+    assert max(SILENT_S, GRACE_S) + LISTEN_S + AWAY_S < KEPT_S

@@ -13,9 +13,9 @@ from workers.broker.backend import MAX_REASON
 from workers.broker.endings import Failed
 from workers.broker.hold import Hold
 from workers.contract import retry_all
-from workers.runtime.deadline import TimedOut
 from workers.runtime.decision import Decision
 from workers.runtime.retry import RetryPolicy
+from workers.runtime.run_end import TimedOut
 
 DEFAULT = TimedOut(30.0, False, "cancel")
 

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import psutil
 import pytest
 
 from workers.broker import events
 from workers.broker.events import JobActive, JobEvent
+from workers.runtime.isolation import left_behind
 from workers.runtime.supervision import vitals as module
-from workers.runtime.supervision.beat import MAX_RUNNING, MAX_TEXT, RunningJob
+from workers.runtime.supervision.beat import MAX_EXTRA, MAX_RUNNING, MAX_TEXT, Report, RunningJob
 from workers.runtime.supervision.vitals import Vitals
 
 ENDS: dict[type[JobEvent], dict[str, Any]] = {
@@ -96,6 +98,36 @@ def test_others_add_what_they_know_and_no_more_than_fits(vitals: Vitals) -> None
     assert said["loop_blocks"] == 3.0
     assert said["leak"] == 1.5
     assert len(str(said["last"])) == MAX_TEXT
+
+
+class Left:
+    """Runs that were left behind."""
+
+    def __init__(self, queue: str, runs: int) -> None:
+        self.told = queue, runs
+
+    def left_behind(self) -> tuple[str, int]:
+        return self.told
+
+
+def test_runs_left_behind_are_told_while_there_are_any(vitals: Vitals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_behind, "_sources", WeakSet())
+    assert module.LEFT_BEHIND not in vitals.report().extra
+    queues = [Left("q", 2), Left("r", 1), Left("", 0)]
+    for queue in queues:
+        left_behind.watch(queue)
+    for number in range(3 * MAX_EXTRA):
+        vitals.add(lambda number=number: {f"other {number}": 1.0})  # type: ignore[misc]
+    assert module.left_behind(vitals.report()) == 3
+    queues[0].told = "q", 0
+    assert left_behind.counts() == {"q": 0, "r": 1}
+    del queues, queue
+    assert module.left_behind(vitals.report()) == 0
+
+
+@pytest.mark.parametrize(("said", "number"), [(3, 3), (3.0, 3), (-1, 0), ("many", 0)])
+def test_number_of_runs_left_behind_is_heard_as_one(said: Any, number: int) -> None:
+    assert module.left_behind(Report(extra={module.LEFT_BEHIND: said})) == number
 
 
 @pytest.fixture

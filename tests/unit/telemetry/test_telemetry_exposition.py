@@ -130,6 +130,10 @@ def test_one_process_tells_its_registry_with_every_metric_of_the_first_set() -> 
         "fleet_event_loop_lag_seconds",
         "fleet_redis_connections",
         "bullmq_queue_paused",
+        "fleet_child_start_duration_seconds",
+        "fleet_child_starts_failed_total",
+        "fleet_child_deaths_total",
+        "fleet_child_recycles_total",
         "fleet_job_attempts_total",
         "fleet_job_failures_total",
         "fleet_job_rungs_total",
@@ -138,6 +142,7 @@ def test_one_process_tells_its_registry_with_every_metric_of_the_first_set() -> 
         "fleet_loop_blocked_total",
         "fleet_loop_blocked_seconds_total",
         "fleet_process_resident_memory_bytes",
+        "fleet_runs_left_behind",
         "fleet_rss_slope_bytes",
     }
     assert b"_created" not in text

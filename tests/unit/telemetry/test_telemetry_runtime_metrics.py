@@ -135,6 +135,15 @@ def test_slope_is_told_by_type_and_by_how_it_was_measured() -> None:
     assert measured.value("fleet_rss_slope_bytes", task_type="scan", scope="job") == 7e6
 
 
+def test_runs_left_behind_are_told_by_queue_and_forgotten_with_them() -> None:
+    measured = Measured()
+    measured.metrics.runtime.left_behind({"q": 2, "r": 0})
+    told = [measured.value("fleet_runs_left_behind", queue=queue) for queue in ("q", "r")]
+    measured.metrics.runtime.left_behind({"r": 1})
+    told += [measured.value("fleet_runs_left_behind", queue=queue) for queue in ("q", "r")]
+    assert told == [2, 0, 0, 1]
+
+
 def test_help_says_what_is_a_jobs_and_what_is_the_process() -> None:
     texts = {metric.name: metric.documentation for metric in Measured().registry.collect()}
     assert "exact, and of that job alone" in texts["fleet_job_memory_delta_bytes"]

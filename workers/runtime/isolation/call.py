@@ -16,6 +16,10 @@ class RunContext(JobContext, Protocol):
     `checkpoint_due` there, and calls back.
     """
 
+    @property
+    def closed(self) -> bool:
+        """The run is over for its host, whatever still goes on of it: nothing that it asks is done."""
+
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` whenever `stop` or `checkpoint_due` has changed; returns what ends that."""
 
@@ -46,7 +50,7 @@ class Call:
             self.on_kill()
 
 
-class Isolation(Protocol):
+class Isolator(Protocol):
     """Runs a module's processor, call by call. Opened once a process, entered and left like the module itself."""
 
     async def run(self, call: Call) -> Any:

@@ -16,14 +16,14 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, cast
 
-from workers.broker.result import clean
+from workers.broker.result import clean, message
 from workers.contract import CrashedError
 from workers.runtime.isolation import family, records
 from workers.runtime.isolation.brief import Brief, command
 from workers.runtime.isolation.call import Call
 from workers.runtime.isolation.channel import Channel
 from workers.runtime.isolation.child_run import ChildRun
-from workers.runtime.isolation.crash import MemoryKills, death
+from workers.runtime.isolation.crash import MemoryKills, judged
 from workers.runtime.isolation.frames import FrameError
 from workers.runtime.isolation.output import Output
 from workers.runtime.isolation.processors import ResultError
@@ -86,6 +86,9 @@ class Child:
         self.pid = 0
         self.doomed = False
         """It was killed, or told to end."""
+        self.cause: str | None = None
+        """Why it has ended unasked, see events.ChildDied. None: it has not, or was not ready yet."""
+        self._open = self._asked = self._killed = False
         self.spent = False
         """Its last job has left it in a state that the next one would suffer from."""
         self.jobs = 0
@@ -109,8 +112,8 @@ class Child:
             await self._gone()
             if isinstance(error, TimeoutError):
                 raise StartError(f"its module was not open within {START_S:g} s") from None
-            if isinstance(error, OSError):
-                raise StartError(f"its process can't be started: {error}") from error
+            if isinstance(error, OSError | RuntimeError | MemoryError):  # the latter by asyncio: no thread, no memory
+                raise StartError(f"its process can't be started: {message(error, MAX_REASON)}") from error
             if isinstance(error, ValueError | TypeError):
                 raise StartError(f"what it is told is not JSON (task.options): {error}") from error
             raise
@@ -119,12 +122,14 @@ class Child:
             raise StartError(why)
 
     async def run(self, call: Call) -> Any:
-        """See Isolation. One at a time.
+        """See Isolator. One at a time.
 
         Raises:
             ResultError: the job's data can't be sent.
         """
-        run = ChildRun(call, next(self._numbers), self._channel.send, self._channel.hold)
+        run = ChildRun(
+            call, next(self._numbers), self._channel.send, self._channel.hold, memory_limit=self._brief.memory_limit
+        )
         self._output_of(run.context)  # before the child has heard of it, and writes
         try:
             frame = run.frame()
@@ -170,7 +175,7 @@ class Child:
 
     async def end(self, timeout_s: float) -> None:
         """Let it close its module and end; kill it where that takes longer. Returns when it is gone."""
-        self.doomed = True
+        self.doomed = self._asked = True
         self._channel.send({"is": "end"})
         await asyncio.wait({self.ended}, timeout=timeout_s)
         if not self.ended.done():
@@ -184,7 +189,7 @@ class Child:
 
     def kill(self) -> None:
         """End it by force, and all that it has started. Idempotent."""
-        self.doomed = True
+        self.doomed = self._killed = True
         if self._transport is not None and self._transport.get_returncode() is None:
             family.kill(self.pid)
 
@@ -237,6 +242,7 @@ class Child:
 
     def _opened(self, why: str | None) -> None:
         if not self._ready.done():
+            self._open = why is None
             self._ready.set_result(why)
 
     def _write(self, record: Any, run: ChildRun | None) -> None:
@@ -262,16 +268,15 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         self._channel.hold(False)
         await asyncio.wait({self._channel.closed}, timeout=LAST_WORDS_S)
-        reason = self._wrong or self._reason()
-        self._opened(reason)
+        code = self._transport.get_returncode() if self._transport is not None else None
+        end = judged(code or 0, self._memory_kills, wrong=self._wrong, killed=self._killed)
+        if self._open and not self._asked:
+            self.cause = end.label
+        self._opened(end.reason)
         if self._run is not None:
-            self._run.crashed(CrashedError(reason))
+            self._run.crashed(CrashedError(end.reason))
         self._close()
         self.ended.set_result(None)
-
-    def _reason(self) -> str:
-        code = self._transport.get_returncode() if self._transport is not None else None
-        return death(code or 0, out_of_memory=code == -signal.SIGKILL and self._memory_kills.more())
 
     def _close(self) -> None:
         self._channel.close()

@@ -13,12 +13,13 @@ from opentelemetry import propagate
 
 from tasks import TASKS
 from tasks.base import Task
-from tasks.codec import UnknownTaskType, decode
+from tasks.codec import TooNewError, decode
 from workers.broker.memory import JobMemory
 from workers.contract import StopRequest, Verdict
 from workers.runtime.containment import EscapedError
 from workers.runtime.isolation import records
 from workers.runtime.isolation.call import Call, RemoteError
+from workers.runtime.isolation.crash import beyond_limit
 from workers.runtime.isolation.desk import Desk, Reserved
 from workers.runtime.isolation.frames import FrameError
 from workers.runtime.isolation.wire import error_fields, failure_of, outcome_of, stop_fields
@@ -36,6 +37,7 @@ class ChildRun:
         number: names it in frames.
         send: sends a message to the child.
         hold: told whether the child's messages are to wait.
+        memory_limit: the child's address space, bytes, where it is limited.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ChildRun:
         number: int,
         send: Callable[[Mapping[str, Any]], None],
         hold: Callable[[bool], None],
+        memory_limit: int | None = None,
     ) -> None:
         self.number = number
         self.context = copy_context()
@@ -54,6 +57,7 @@ class ChildRun:
         self._call = call
         self._send = send
         self._hold = hold
+        self._memory_limit = memory_limit
         self._desk = Desk(call.context)
         self._answers: set[asyncio.Task[None]] = set()
         self._waiter: asyncio.Future[None] | None = None
@@ -154,7 +158,7 @@ class ChildRun:
         if refused := message.get("unlogged"):
             self._warn("the job logged too fast; what was more was dropped", lines=int(refused))
         if "failure" in message:
-            self._settle(error=failure_of(message["failure"]))
+            self._settle(error=self._failure(message["failure"]))
         elif "outcome" in message:
             self._settle(outcome_of(message["outcome"]))
         elif message.get("cancelled"):
@@ -162,6 +166,12 @@ class ChildRun:
             self._settle(error=cut if self.cancelled else EscapedError(cut))
         else:
             self._settle(message["result"])
+
+    def _failure(self, fields: Any) -> RemoteError:
+        error = failure_of(fields)
+        if error.name != MemoryError.__name__:
+            return error
+        return RemoteError(error.name, beyond_limit(str(error), self._memory_limit), error.stack, error.verdict)
 
     def _warn(self, text: str, **fields: int) -> None:
         self.context.run(log.warning, text, extra=fields)
@@ -215,7 +225,7 @@ def _task(data: Any) -> Task:
     """The task, of its own model where that is known here."""
     try:
         return decode(data, TASKS)
-    except UnknownTaskType:
+    except TooNewError:
         return _ForeignTask.model_validate(data, by_alias=True, by_name=False)
 
 

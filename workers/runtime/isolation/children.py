@@ -1,35 +1,41 @@
 """Isolation `process`: the processor runs in child processes, each one job at a time, which may be killed.
 
 A child is a fresh interpreter that has opened the queue's module and nothing else of a worker. One is started with the
-queue, others when there is work for them; idle ones stay. A dead one is replaced at once, or, where that fails, when
-there is work again.
+queue, the others behind it until there is one for each slot; those that jobs wait for first, and never more at once
+than there are cores. One that is about to be replaced has its successor started before. Where a start fails, another
+follows after a pause, for as long as it takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from workers.broker.events import ChildDied, ChildRecycled, Event
 from workers.broker.reconnect import Reconnect
 from workers.contract import CrashedError
 from workers.runtime.isolation import forks
 from workers.runtime.isolation.brief import Brief
 from workers.runtime.isolation.call import Call
-from workers.runtime.isolation.child import Child, StartError
+from workers.runtime.isolation.child import Child
 from workers.runtime.isolation.crash import MemoryKills
+from workers.runtime.isolation.place import ChildPlace, NoPlaceError
+from workers.runtime.isolation.starts import BACKOFF, Starts
 
 log = logging.getLogger(__name__)
 
 #: How long a child may take to close its module, seconds.
 CLOSE_S = 1.0
-#: Waits after children that could not be started: the first and the longest.
-BACKOFF = Reconnect(0.5, 30.0)
+#: How long a job waits for a child before it is put off, and for how long it then is, seconds.
+PATIENCE_S, PUT_OFF_S = 30.0, 10.0
+#: The share of `Limits.memory` from which a child has its successor started.
+NEAR = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +43,24 @@ class Limits:
     """How many children, and when one is replaced."""
 
     size: int
-    """Children at most: the queue's slots."""
+    """Children that run jobs: the queue's slots. Beside them there may be successors, one for each that is about to be
+    replaced."""
     max_jobs: int
     """Jobs after which one is replaced."""
     memory: int
     """Resident memory from which one is replaced after its job, bytes."""
+    starts: int = 0
+    """Children that are started at once at most. 0: as many as there are cores."""
 
 
 class Children:
-    """The children of one queue. Entered and left like the module that they open.
+    """The children of one queue. Entered and left like the module that they open. Implements Isolator and Places.
 
     Args:
-        on_error: told of each child that could not be started, or died between two jobs.
+        on_error: told, once, that children can't be started, and of each that died between two jobs.
+        tell: told of each start, death and replacement.
         backoff: the waits after starts that failed.
+        patience_s: see Places.
     """
 
     def __init__(
@@ -58,38 +69,48 @@ class Children:
         limits: Limits,
         on_error: Callable[[Exception], None] = lambda error: None,
         backoff: Reconnect = BACKOFF,
+        *,
+        tell: Callable[[Event], None] = lambda event: None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._brief = brief
         self._limits = limits
         self._on_error = on_error
-        self._backoff = backoff
+        self._tell = tell
+        self.patience_s = patience_s
         self._idle: list[Child] = []
+        """The one that has run a job last comes last, and is taken first."""
+        self._busy: set[Child] = set()
         self._living: set[Child] = set()
         self._waiters: deque[asyncio.Future[Child]] = deque()
-        self._starting: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        self._not_before = 0.0
-        self._closed = False
+        self._closed = True
+        """Before it is entered, too."""
         self._memory_kills: MemoryKills
-        self.started_in_s: float | None = None
-        """How long the first child took to be ready."""
+        self._starts = Starts(
+            brief.queue,
+            self._spawn,
+            on_ready=self._ready,
+            on_over=self._grow,
+            on_error=on_error,
+            tell=tell,
+            backoff=backoff,
+            at_once=limits.starts,
+        )
 
     async def __aenter__(self) -> Self:
-        """Start the first child.
+        """Start the first child, and begin to start the others.
 
         Raises:
             StartError: it could not be started, or could not open the module.
         """
         forks.install()
         self._memory_kills = MemoryKills()
-        began = time.monotonic()
-        child = await self._spawn()
-        self.started_in_s = time.monotonic() - began
-        log.info(
-            "queue %s: the first child process was ready after %.0f ms", self._brief.queue, self.started_in_s * 1000
-        )
-        self._idle.append(child)
+        self._idle.append(await self._starts.first())
+        self._closed = False
+        took_ms = (self.started_in_s or 0.0) * 1000
+        log.info("queue %s: the first child process was ready after %.0f ms", self._brief.queue, took_ms)
+        self._grow()
         return self
 
     async def __aexit__(
@@ -98,105 +119,141 @@ class Children:
         """End all of them; those that still run a job by force."""
         self._closed = True
         for waiter in self._waiters:
-            waiter.cancel()
-        for task in self._starting:
-            task.cancel()
+            if not waiter.done():
+                waiter.set_exception(self._ended())
         for child in self._living.difference(self._idle):
             child.kill()
-        self._ending.update(asyncio.ensure_future(child.end(CLOSE_S)) for child in self._living)
-        while tasks := self._starting | self._ending:
-            await asyncio.wait(tasks)
-            self._ending -= tasks
-            self._starting -= tasks
+        for child in self._living:
+            self._keep(child.end(CLOSE_S))
+        await self._starts.close()
+        while self._ending:
+            await asyncio.wait(self._ending)
 
     async def run(self, call: Call) -> Any:
-        """See Isolation.
+        """See Isolator. Waits for a child itself.
 
         Raises:
-            CrashedError: besides, no child could be started.
+            NoPlaceError: see Places.
         """
-        child = self._idle.pop() if self._idle else await self._wait()
-        while child.doomed:  # it has died since it was ready
-            child = self._idle.pop() if self._idle else await self._wait()
-        try:
-            return await child.run(call)
-        finally:
-            self._release(child)
+        return await (self.take() or await self.place()).run(call)
+
+    @property
+    def started_in_s(self) -> float | None:
+        """How long the first child took to be ready."""
+        return self._starts.first_s
 
     @property
     def pids(self) -> frozenset[int]:
         """The processes that are there now."""
         return frozenset(child.pid for child in self._living)
 
+    @property
+    def trouble(self) -> str:
+        """See Places."""
+        why = self._starts.why
+        return f"no child process can be started: {why}" if why and not self._living else ""
+
     # ------------------------------------------------------------------ getting one
 
-    async def _wait(self) -> Child:
+    def take(self) -> ChildPlace | None:
+        """See Places."""
+        child = self._free()
+        return None if child is None else ChildPlace(child, self._release)
+
+    async def place(self) -> ChildPlace:
+        """See Places."""
         if self._closed:
-            raise CrashedError("its queue's child processes have ended")
+            raise self._ended()
         waiter: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._grow()
         try:
-            return await waiter
-        except asyncio.CancelledError:
+            async with asyncio.timeout(self.patience_s):
+                return ChildPlace(await waiter, self._release)
+        except (TimeoutError, asyncio.CancelledError) as error:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._offer(waiter.result())
+                self._release(waiter.result())
+            if isinstance(error, TimeoutError):
+                raise self._none_free() from None
             raise
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def _offer(self, child: Child) -> None:
-        """Give it to who waits longest, or keep it."""
+    def _free(self) -> Child | None:
+        """An idle one, busy from now on."""
+        while self._idle and len(self._busy) < self._limits.size:
+            child = self._idle.pop()
+            if not child.doomed:  # else it has died since it was ready
+                self._busy.add(child)
+                if self._is_worn(child):
+                    self._grow()
+                return child
+        return None
+
+    def _serve(self) -> None:
+        """Give what is idle to those that wait, the longest first; start what is missing."""
         while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(child)
-                return
-        self._idle.append(child)
+            if self._waiters[0].done():
+                self._waiters.popleft()
+            elif (child := self._free()) is not None:
+                self._waiters.popleft().set_result(child)
+            else:
+                break
+        self._grow()
 
     def _release(self, child: Child) -> None:
-        """Its job is over."""
+        """Its job is over, or was none."""
+        self._busy.discard(child)
         if child.doomed:
             self._living.discard(child)
-            self._replace()
-        elif child.spent or child.jobs >= self._limits.max_jobs or (child.resident or 0) >= self._limits.memory:
-            self._retire(child)
         else:
-            self._offer(child)
+            if child.jobs:
+                self._starts.worked()
+            why = self._worn_out(child)
+            if why is None:
+                self._idle.append(child)
+            else:
+                self._retire(child, why)
+        self._serve()
 
-    def _retire(self, child: Child) -> None:
+    def _worn_out(self, child: Child) -> str | None:
+        """Why it runs no further job."""
+        if child.spent:
+            return "state"
+        if child.jobs >= self._limits.max_jobs:
+            return "jobs"
+        return "memory" if (child.resident or 0) >= self._limits.memory else None
+
+    def _retire(self, child: Child, why: str) -> None:
         """End it; it is at most as old and as large as it may be."""
         self._living.discard(child)
         if self._closed:
             child.kill()
             return
-        self._keep(self._ending, child.end(CLOSE_S))
-        self._replace()
+        self._tell(ChildRecycled(queue=self._brief.queue, reason=why))
+        self._keep(child.end(CLOSE_S))
 
-    # ------------------------------------------------------------------ starting one
+    def _none_free(self) -> NoPlaceError:
+        reason = self.trouble or f"no child process was free within {self.patience_s:g} s"
+        return NoPlaceError(reason, PUT_OFF_S)
 
-    def _replace(self) -> None:
-        """Start another at once, or the next job would wait for it; where that fails, with the next job."""
-        self._grow(spare=0 if self._idle else 1)
+    def _ended(self) -> NoPlaceError:
+        return NoPlaceError("its queue's child processes have ended", PUT_OFF_S)
 
-    def _grow(self, spare: int = 0) -> None:
-        """Start as many as are wanted and may be."""
-        wanted = len(self._waiters) + spare - len(self._starting)
-        room = self._limits.size - len(self._living) - len(self._starting)
+    # -------------------------------------------------------------- coming and going
+
+    def _grow(self) -> None:
+        """Have those started that are missing."""
         if not self._closed:
-            for _ in range(min(wanted, room)):
-                self._keep(self._starting, self._start())
+            worn = sum(map(self._is_worn, self._living))
+            self._starts.want(self._limits.size + worn - len(self._living), len(self._waiters) + worn)
 
-    async def _start(self) -> None:
-        await asyncio.sleep(self._not_before - time.monotonic())
-        try:
-            child = await self._spawn()
-        except StartError as error:
-            self._failed(error)
-        else:
-            self._failures = 0
-            self._offer(child)
+    def _is_worn(self, child: Child) -> bool:
+        """Whether its successor is to be there soon: it has one job left, or is nearly as large as it may be."""
+        if child.jobs + 1 >= self._limits.max_jobs and (child.jobs or child in self._busy):
+            return True
+        return (child.resident or 0) >= self._limits.memory * NEAR
 
     async def _spawn(self) -> Child:
         child = Child(self._brief, self._gone, self._memory_kills)
@@ -204,36 +261,36 @@ class Children:
         self._living.add(child)
         return child
 
-    def _failed(self, error: StartError) -> None:
-        """The job that waits longest fails; the others wait for the next try."""
-        self._failures += 1
-        self._not_before = time.monotonic() + self._backoff.wait_s(self._failures)
-        self._on_error(error)
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_exception(CrashedError(f"no child process could be started: {error}"))
-                return
+    def _ready(self, child: Child) -> None:
+        if not child.doomed:
+            self._idle.insert(0, child)
+            self._serve()
 
     def _gone(self, child: Child) -> None:
         """A child's process has ended, whoever wanted it."""
         self._living.discard(child)
-        self._keep(self._ending, child.buried())
+        self._keep(self._buried(child))
         if child in self._idle:
             self._idle.remove(child)
+            if self._closed:  # it was asked to
+                return
+            if not child.jobs:  # as the next one may
+                self._starts.failed()
             self._on_error(CrashedError(f"a child process of queue {self._brief.queue} died between two jobs"))
-            self._replace()
+        self._grow()
 
-    def _keep(self, tasks: set[asyncio.Task[None]], work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(self._kept(tasks))
+    async def _buried(self, child: Child) -> None:
+        await child.buried()
+        if child.cause is not None and not self._closed:
+            self._tell(ChildDied(queue=self._brief.queue, reason=child.cause))
 
-    def _kept(self, tasks: set[asyncio.Task[None]]) -> Callable[[asyncio.Task[None]], None]:
-        def done(task: asyncio.Task[None]) -> None:
-            tasks.discard(task)
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("a child process could not be started or ended", exc_info=error)
-            self._grow()
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Perform it without the context of the job that has brought it about: its log fields, its span."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, context=Context())
+        self._ending.add(task)
+        task.add_done_callback(self._kept, context=Context())
 
-        return done
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a child process could not be ended", exc_info=error)

@@ -9,10 +9,11 @@ from os import getpid
 from typing import Any, cast
 
 from config.schema import LogConfig, QueueConfig
+from workers.broker.events import Event
 from workers.contract import Isolation as Kind
 from workers.contract import QueueModule, Services
 from workers.runtime.isolation.brief import Brief
-from workers.runtime.isolation.call import Isolation
+from workers.runtime.isolation.call import Isolator
 from workers.runtime.isolation.children import Children, Limits
 from workers.runtime.isolation.inline import Inline
 from workers.runtime.isolation.processors import is_async
@@ -31,7 +32,8 @@ async def isolate(
     entry: QueueConfig,
     log_config: LogConfig,
     on_error: Callable[[Exception], None],
-) -> AsyncIterator[Isolation]:
+    tell: Callable[[Event], None] = lambda event: None,
+) -> AsyncIterator[Isolator]:
     """Open a queue's module where its jobs are to run: here, or in child processes and not here.
 
     Args:
@@ -39,6 +41,7 @@ async def isolate(
         entry: the queue's section of fleet.yaml.
         log_config: what children log.
         on_error: told of threads left behind and of children that fail between jobs.
+        tell: told of the starts, deaths and replacements of children.
 
     Raises:
         IsolationError: see there.
@@ -46,7 +49,7 @@ async def isolate(
     """
     kind = Kind(entry.task.isolation) if entry.task.isolation is not None else module.isolation
     if kind is Kind.PROCESS:
-        async with Children(brief(queue, entry, log_config), limits(entry), on_error) as children:
+        async with Children(brief(queue, entry, log_config), limits(entry), on_error, tell=tell) as children:
             yield children
         return
     async with module.open(Services(queue=queue, slots=entry.concurrency), options) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -9,10 +10,26 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+#: prctl(2).
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 #: How long killed processes may take to be gone, seconds, and between two looks.
 GONE_S, LOOK_S = 0.5, 0.005
 #: Rounds of looking for what is left: who forks while it is killed is met again.
 ROUNDS = 5
+
+
+def adopt(wanted: bool) -> bool:
+    """Whether orphans below this process become its children, and not the system's; returns whether they did before.
+    Linux; elsewhere they don't.
+    """
+    if sys.platform != "linux":
+        return False
+    before = ctypes.c_int(0)
+    with suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
+    return bool(before.value)
 
 
 def children(pid: int) -> set[int]:
@@ -42,6 +59,13 @@ def kill(pid: int) -> None:
             send(number, signal.SIGKILL)
 
 
+def kill_all(pid: int) -> None:
+    """SIGKILL to it and to all below it."""
+    for each in (*descendants(pid), pid):
+        with suppress(OSError):  # gone already
+            os.kill(each, signal.SIGKILL)
+
+
 class Leftovers:
     """What jobs leave behind in the process that runs them, one at a time. Made when the module is open: what it has
     started for itself stays.
@@ -57,16 +81,14 @@ class Leftovers:
             return 0
         killed: set[int] = set()
         for _ in range(ROUNDS):
-            strays = {pid for pid in self._strays() if not _has_ended(pid)}
+            strays = {pid for pid in self._strays() if not has_ended(pid)}
             if not strays - killed:
                 break
             for pid in strays:
-                for each in (*descendants(pid), pid):
-                    with suppress(OSError):
-                        os.kill(each, signal.SIGKILL)
+                kill_all(pid)
             killed |= strays
         for pid in killed:
-            _reap(pid, GONE_S)
+            reap(pid, GONE_S)
         self._reap_forgotten()
         return len(killed)
 
@@ -76,9 +98,9 @@ class Leftovers:
 
     def _reap_forgotten(self) -> None:
         """Those that have ended and that nobody has waited for by the end of the next job."""
-        ended = {pid for pid in self._strays() if _has_ended(pid)}
+        ended = {pid for pid in self._strays() if has_ended(pid)}
         for pid in ended & self._ended:
-            _reap(pid, 0.0)
+            reap(pid, 0.0)
         self._ended = ended
 
 
@@ -93,7 +115,8 @@ def _any() -> bool:
     return True
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Whether it is gone, or was not waited for yet."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
@@ -101,7 +124,8 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _reap(pid: int, timeout_s: float) -> None:
+def reap(pid: int, timeout_s: float) -> None:
+    """Wait for the end of a child; nothing where somebody else has."""
     end = time.monotonic() + timeout_s
     with suppress(OSError):  # somebody else has waited for it
         while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < end:

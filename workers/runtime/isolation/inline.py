@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from workers.contract import JobContext
-from workers.runtime.isolation import forks
-from workers.runtime.isolation.call import Call
+from workers.runtime.isolation import forks, left_behind
+from workers.runtime.isolation.call import Call, RunContext
 from workers.runtime.isolation.processors import checked
 
 
@@ -20,8 +20,20 @@ class Inline:
 
     def __init__(self, process: Callable[[Any, JobContext], Awaitable[Any]]) -> None:
         self._process = process
+        self._queue = ""
+        self._running: set[RunContext] = set()
         forks.install()
+        left_behind.watch(self)
+
+    def left_behind(self) -> tuple[str, int]:
+        """See left_behind.Source."""
+        return self._queue, sum(context.closed for context in self._running)
 
     async def run(self, call: Call) -> Any:
-        """See Isolation."""
-        return checked(await self._process(call.task, call.context))
+        """See Isolator."""
+        self._queue = call.queue
+        self._running.add(call.context)
+        try:
+            return checked(await self._process(call.task, call.context))
+        finally:
+            self._running.discard(call.context)

@@ -7,11 +7,11 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.broker.result import clean
+from workers.runtime.error_stack import error_stack
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +161,7 @@ def _value(value: Any) -> Any:
 
 
 def _stack(error: BaseException) -> str:
-    try:
-        text = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
-    except Exception:
-        return f"<unprintable {type(error).__name__}>"
-    return text if len(text) <= MAX_STACK else "…" + text[1 - MAX_STACK :]
+    return error_stack(error, STACK_FRAMES, MAX_STACK) or f"<unprintable {type(error).__name__}>"
 
 
 def _trace() -> dict[str, str]:

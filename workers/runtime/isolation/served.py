@@ -6,13 +6,11 @@ An `async def` processor runs on the event loop, in the main thread; a `def` in 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
 import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
@@ -25,25 +23,20 @@ from pydantic import ValidationError
 from tasks.codec import decode
 from workers.broker import result
 from workers.contract import QueueModule, Services
-from workers.runtime import containment, retry
-from workers.runtime.containment import EscapedError
+from workers.runtime import containment
 from workers.runtime.isolation import forks, surroundings
+from workers.runtime.isolation.account import Account, raised, returned
 from workers.runtime.isolation.brief import Brief, brief_of
-from workers.runtime.isolation.family import Leftovers
-from workers.runtime.isolation.frames import FrameError, pack
-from workers.runtime.isolation.gauge import Gauge, Reading
+from workers.runtime.isolation.crash import EXIT_BROKEN, EXIT_SPEECHLESS, EXIT_UNABLE
+from workers.runtime.isolation.frames import pack
 from workers.runtime.isolation.listener import Listener
-from workers.runtime.isolation.processors import ResultError, checked, is_async
+from workers.runtime.isolation.processors import is_async
 from workers.runtime.isolation.records import RecordSender
 from workers.runtime.isolation.remote import RemoteContext, RemoteRun
 from workers.runtime.isolation.sync_context import SyncContext
-from workers.runtime.isolation.wire import MAX_REASON, failure_fields, outcome_fields
-from workers.runtime.opinion import classified
+from workers.runtime.isolation.wire import MAX_REASON
 
 log = logging.getLogger(__name__)
-
-#: Exit codes (sysexits.h): the module could not be opened; what this process needs to go on is gone.
-EXIT_UNABLE, EXIT_BROKEN = 69, 71
 
 
 def serve(channel: socket.socket, load: Callable[[str, str | None], QueueModule[Any, Any]]) -> int:
@@ -65,7 +58,6 @@ class _Child:
         self._load = load
         self._listener = Listener(channel, self._take, self._orphaned)
         self._writing = threading.Lock()
-        self._born = time.monotonic()
         self._run: RemoteRun | None = None
         self._task: asyncio.Task[None] | None = None
         self._threads: _Runs | None = None
@@ -74,10 +66,7 @@ class _Child:
         self._module: QueueModule[Any, Any]
         self._process: Callable[..., Any]
         self._records: RecordSender
-        self._gauge = Gauge()
-        self._before: int | None = None
-        self._standard: surroundings.Standard
-        self._leftovers: Leftovers
+        self._account: Account
 
     def serve(self) -> int:
         opening = self._listener.first()
@@ -119,10 +108,8 @@ class _Child:
         else:
             runs = self._threads = SimpleQueue()
             threading.Thread(target=self._perform_all, args=(runs,), name="processor", daemon=True).start()
-        self._standard = surroundings.Standard()
-        self._leftovers = Leftovers()
-        self._look()
-        self.send({"is": "ready", "took_s": time.monotonic() - self._born})
+        self._account = Account(self.send, self._records)
+        self.send({"is": "ready"})
         await self._end.wait()
 
     # ------------------------------------------------------------- the host's words
@@ -191,7 +178,7 @@ class _Child:
         """A run of an `async def` processor."""
         try:
             _attach(message["trace"])
-            said = _returned(await self._process(self._read(message), RemoteContext(run)))
+            said = returned(await self._process(self._read(message), RemoteContext(run)))
         except BaseException as error:
             said = self._raised(error, run)
         self._task = None
@@ -208,7 +195,7 @@ class _Child:
     def _performed(self, run: RemoteRun, message: Mapping[str, Any]) -> dict[str, Any]:
         try:
             _attach(message["trace"])
-            return _returned(self._process(self._read(message), SyncContext(run)))
+            return returned(self._process(self._read(message), SyncContext(run)))
         except BaseException as error:
             return self._raised(error, run)
 
@@ -218,8 +205,7 @@ class _Child:
     def _raised(self, error: BaseException, run: RemoteRun) -> dict[str, Any]:
         if isinstance(error, asyncio.CancelledError) and run.cancelled:
             return {"cancelled": True}
-        failure = error if isinstance(error, Exception) else _escaped(error)
-        return {"failure": failure_fields(failure, classified(failure, self._module.classify))}
+        return raised(error, self._module.classify)
 
     def _done(self, run: RemoteRun, said: Mapping[str, Any]) -> None:
         """Tell the host how it ended. Where even that fails, for want of memory, this process ends."""
@@ -227,38 +213,10 @@ class _Child:
         try:
             run.close()
             self._listener.ended()
-            after = self._gauge.read()
-            surroundings.flush()
-            more: dict[str, Any] = {"memory": _memory(self._before, after)}
-            if not self._standard.intact():
-                more["spent"] = True
-            if left := self._leftovers.end():
-                more["left_behind"] = left
-            if refused := self._records.allowance.refused:
-                more["unlogged"], self._records.allowance.refused = refused, 0
-            self._tell({"is": "done", "run": run.number, **said, **more})
-            self._look()
+            self._account.close(run.number, said)
         except BaseException:
             traceback.print_exc()
-            os._exit(EXIT_BROKEN)
-
-    def _tell(self, done: Mapping[str, Any]) -> None:
-        try:
-            self.send(done)
-            return
-        except FrameError as error:
-            failure = ResultError(f"its result can't leave its child process: {error}")
-            said: Mapping[str, Any] = {"failure": failure_fields(failure, retry.verdict_of(failure))}
-        except Exception:  # no JSON: replaced by the words that would replace it where it is stored
-            text, note = result.dump(done["result"])
-            log.warning("%s", note)
-            said = {"result": json.loads(text)}
-        self.send({**done, "result": None, **said})
-
-    def _look(self) -> None:
-        """Before the next job, while nobody waits."""
-        self._gauge.reset_peak()
-        self._before = self._gauge.resident()
+            os._exit(EXIT_SPEECHLESS)
 
 
 def _persistently(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, int]) -> int:
@@ -278,22 +236,6 @@ def _why(error: BaseException) -> str:
         found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
         return f"task.options are not valid in its child process: {'; '.join(found)}"
     return result.message(error, MAX_REASON)
-
-
-def _returned(value: Any) -> dict[str, Any]:
-    value = checked(value)
-    fields = outcome_fields(value)
-    return {"result": value} if fields is None else {"outcome": fields}
-
-
-def _escaped(error: BaseException) -> EscapedError:
-    escaped = EscapedError(error)
-    escaped.__cause__ = error
-    return escaped
-
-
-def _memory(before: int | None, after: Reading | None) -> list[int | None] | None:
-    return None if before is None or after is None else [before, after.resident, after.peak]
 
 
 def _attach(carrier: Mapping[str, str] | None) -> None:

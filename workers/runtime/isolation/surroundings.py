@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from workers.runtime.isolation import forks
+from workers.runtime.isolation import family, forks
 from workers.runtime.isolation.brief import Brief
 from workers.runtime.isolation.records import RecordSender, log_uncaught
 
 #: prctl(2).
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG = 1
 
 
 class OrphanedError(Exception):
@@ -53,9 +53,8 @@ def _tie_to(host: int) -> None:
     """SIGKILL when the host dies, whatever runs here; and orphans of ours stay ours, so that they can be found."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            prctl = ctypes.CDLL(None).prctl
-            prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-            prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        family.adopt(True)
     if os.getppid() != host:
         raise OrphanedError
 

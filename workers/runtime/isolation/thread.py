@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from workers.contract import SyncJobContext
-from workers.runtime.isolation import forks
+from workers.runtime.isolation import forks, left_behind
 from workers.runtime.isolation.call import Call
 from workers.runtime.isolation.thread_run import ThreadRun
 
@@ -52,6 +52,7 @@ class Threads:
         self.abandoned = 0
         """Threads that run on without a slot."""
         forks.install()
+        left_behind.watch(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,7 +67,7 @@ class Threads:
         self._idle.clear()
 
     async def run(self, call: Call) -> Any:
-        """See Isolation."""
+        """See Isolator."""
         thread = self._idle.pop() if self._idle else _Thread(f"{self._queue}-{next(self._names)}")
         run = ThreadRun(call, self._process)
         call.on_kill = run.kill
@@ -80,6 +81,10 @@ class Threads:
                 self._idle.append(thread)
             else:
                 thread.take(None)
+
+    def left_behind(self) -> tuple[str, int]:
+        """See left_behind.Source."""
+        return self._queue, self.abandoned
 
     async def _ended(self, run: ThreadRun) -> Any:
         while not run.done():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any, cast, get_args
 
@@ -34,11 +33,12 @@ from workers.contract import (
     Verdict,
     WaitForChildren,
 )
+from workers.runtime.error_stack import MAX_STACK, error_stack
 from workers.runtime.isolation.call import RemoteError
 from workers.runtime.isolation.frames import FrameError
 
-#: Characters of a reason, of a stack and of a name that cross; frames of a stack.
-MAX_REASON, MAX_STACK, MAX_NAME, STACK_FRAMES = 8_192, 16_384, 100, 30
+#: Characters of a reason and of a name that cross.
+MAX_REASON, MAX_NAME = 8_192, 100
 
 _OUTCOMES: Mapping[str, type[Any]] = {
     kind.__name__: kind for kind in (Snooze, Park, Cancel, RateLimited, WaitForChildren, Requeue, HandBack, TimeUp)
@@ -129,7 +129,7 @@ def failure_fields(error: Exception, verdict: Verdict) -> dict[str, Any]:
     return {
         "name": clean(type(error).__name__, MAX_NAME),
         "reason": message(error, MAX_REASON),
-        "stack": _stack(error),
+        "stack": error_stack(error),
         "verdict": {
             "retry": bool(verdict.retry),
             "retry_after_s": float(verdict.retry_after_s) if is_number(verdict.retry_after_s) else None,
@@ -155,15 +155,6 @@ def failure_of(fields: Any) -> RemoteError:
         failure=cast(FailureClass, failure) if failure in get_args(FailureClass) else None,
     )
     return RemoteError(clean(name, MAX_NAME), clean(reason, MAX_REASON), clean(stack, MAX_STACK), verdict)
-
-
-def _stack(error: BaseException) -> str:
-    """The last frames; of a text that is too long the end, because that names the error."""
-    try:
-        text = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
-    except Exception:  # an exception with attributes of its own making
-        return ""
-    return text if len(text) <= MAX_STACK else "…" + text[1 - MAX_STACK :]
 
 
 # ------------------------------------------------------------- errors of calls

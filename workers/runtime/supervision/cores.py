@@ -21,7 +21,12 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 def processes(pool: PoolConfig) -> int:
     """How many processes the supervisor keeps running."""
-    return usable(_affinity(), quotas(_text(OWN_GROUPS), CGROUPS)) if pool.processes == "auto" else pool.processes
+    return available() if pool.processes == "auto" else pool.processes
+
+
+def available() -> int:
+    """The cores that this process may use."""
+    return usable(_affinity(), quotas(_text(OWN_GROUPS), CGROUPS))
 
 
 def usable(cpus: int, quotas: Iterable[float]) -> int:

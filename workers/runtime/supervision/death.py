@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from workers.runtime.isolation.crash import signal_name
+
 #: Waits before a restart, seconds: the first and the longest; a process that lived for CALM_S starts over at the first.
 RESTART_FIRST_S, RESTART_MAX_S, CALM_S = 0.5, 30.0, 60.0
 
@@ -26,6 +28,8 @@ class Death:
     """The same as a bounded label: a signal's name, `exit`, or `silence`."""
     expected: bool
     """It was asked to end and has done so, or was killed since its drain took too long: its jobs did not kill it."""
+    mark: str = ""
+    """What its environment bore, see orphans.py."""
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -35,16 +39,11 @@ def restart_delay_s(deaths: int) -> float:
 
 def death_notice(code: int) -> str:
     """An exit code in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+    return f"exit code {code}" if code >= 0 else signal_name(-code)
 
 
 def death(
-    process: str, pool: str, pid: int, code: int, *, asked: bool, killed: Killed | None, silent_s: float
+    process: str, pool: str, pid: int, code: int, *, asked: bool, killed: Killed | None, silent_s: float, mark: str = ""
 ) -> Death:
     """Judge an end.
 
@@ -53,6 +52,7 @@ def death(
         asked: it was sent SIGTERM before.
         killed: the supervisor killed it, and why.
         silent_s: how long it had not been heard by then.
+        mark: see Death.
     """
     silenced = killed == "silence" and code == -signal.SIGKILL
     by_signal = death_notice(code) if code < 0 else "exit"
@@ -62,5 +62,6 @@ def death(
         pid=pid,
         notice=f"{death_notice(code)} after {silent_s:.0f} s of silence" if silenced else death_notice(code),
         reason="silence" if silenced else by_signal,
+        mark=mark,
         expected=killed == "drain" or (asked and (code >= 0 or code == -signal.SIGTERM)),
     )

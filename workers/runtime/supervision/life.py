@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import BinaryIO, TypeAlias
 
 from workers.runtime.process import State
-from workers.runtime.supervision import beat, recycle, silence
+from workers.runtime.supervision import beat, orphans, recycle, silence
 from workers.runtime.supervision.beat import NO_REPORT, Beat, Report
 from workers.runtime.supervision.death import Death, Killed, death
 from workers.runtime.supervision.spec import ChildSpec
@@ -35,7 +35,8 @@ KILL_SLACK_S = 2.0
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.EPERM, errno.E2BIG)
 
 BusyUntil: TypeAlias = Callable[[int], float | None]
-"""Of a process id: monotonic seconds until which one of its jobs may run; None: it holds none."""
+"""Of a process id: monotonic seconds until which one of its jobs may run, infinite where it holds some of which none
+runs; None: it holds none."""
 
 
 class Life:
@@ -48,6 +49,8 @@ class Life:
 
     def __init__(self, spec: ChildSpec, busy_until: BusyUntil = lambda pid: None) -> None:
         self.spec = spec
+        self.mark = orphans.new_mark()
+        """In its environment, and in that of all that it starts."""
         self._busy_until = busy_until
         self._process: asyncio.subprocess.Process | None = None
         self._kill: asyncio.TimerHandle | None = None
@@ -102,7 +105,7 @@ class Life:
                 *(part.replace("{beat_fd}", str(write_fd)) for part in self.spec.argv),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(write_fd,),
-                env={**os.environ, **self.spec.env},
+                env={**os.environ, **self.spec.env, orphans.MARK: self.mark},
                 start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone, which forwards a drain
             )
         except BaseException:
@@ -136,6 +139,7 @@ class Life:
             asked=self.asked,
             killed=self.killed,
             silent_s=time.monotonic() - self.beat_at,
+            mark=self.mark,
         )
 
     # ---------------------------------------------------------------- its senses

@@ -191,6 +191,11 @@ class PoolChild:
     # ---------------------------------------------------------- what is known of it
 
     @property
+    def pids(self) -> list[int]:
+        """Of its processes; 0 for one that is being started."""
+        return [life.pid for life in self._lives]
+
+    @property
     def started(self) -> bool:
         """A process has opened its queues once."""
         return self._worked is not None or (self.current is not None and self.current.started.is_set())

@@ -3,7 +3,8 @@
 A successor starts first; when it takes jobs, the old process drains. One process of a pool at a time is replaced, so
 that a pool is never all new, nor twice as large. A process is not replaced within its first seconds, whatever it needs.
 One that has outgrown its memory limit by then shows that the limit is too small, since its successor will do the same:
-how long a process must live doubles with each such one, unless it grows on and on.
+how long a process must live doubles with each such one, unless it grows on and on. Runs left behind are no such case:
+they end with their process, so its successor is free of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ RETRY_FIRST_S, RETRY_MAX_S = 30.0, 600.0
 #: How long a successor may take to start, seconds; after that it is given up and the old process goes on.
 START_S = 60.0
 
-Reason: TypeAlias = Literal["config", "memory", "jobs"]
+#: Runs left behind of which a process is not replaced yet. Each costs a thread, or turns of the loop, and its memory,
+#: and may do its job's work beside the next run of it. So it is a few: as many as a burst of calls that hang for a
+#: while and then do end may leave, since a fresh process has to import and connect anew.
+MAX_LEFT_BEHIND = 4
+
+Reason: TypeAlias = Literal["config", "memory", "left_behind", "jobs"]
+#: The most urgent first.
+_URGENCY: tuple[Reason, ...] = ("config", "memory", "left_behind", "jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,8 @@ class Candidate:
     """What `rss` was when it had lived for LIFE_S; 0 until then."""
     jobs: int = 0
     """Runs of jobs that have ended in it."""
+    left_behind: int = 0
+    """Runs that go on in it although their jobs are over."""
     stale: bool = False
     """It works by a configuration that is no longer in force."""
     soon: int = 0
@@ -80,7 +90,7 @@ def retry_s(failures: int) -> float:
 def choose(pool: str, candidates: Iterable[Candidate]) -> Recycle | None:
     """Of one pool in which none is being replaced, the process to replace now; the most urgent one."""
     found = [recycle for each in candidates if each.retry_in_s <= 0 and (recycle := due(pool, each)) is not None]
-    return min(found, key=lambda recycle: ("config", "memory", "jobs").index(recycle.reason), default=None)
+    return min(found, key=lambda recycle: _URGENCY.index(recycle.reason), default=None)
 
 
 def due(pool: str, process: Candidate) -> Recycle | None:
@@ -95,6 +105,9 @@ def due(pool: str, process: Candidate) -> Recycle | None:
         if not soon or process.age_s >= life_s(process.soon):
             detail = f"{megabytes(process.rss)} resident, pools.{pool}.memory is {megabytes(limit)}"
             return Recycle(name=process.name, reason="memory", detail=detail, soon=soon)
+    if process.left_behind > MAX_LEFT_BEHIND:
+        detail = f"{process.left_behind} runs go on although their jobs are over, more than {MAX_LEFT_BEHIND}"
+        return Recycle(name=process.name, reason="left_behind", detail=detail)
     if most is not None and process.jobs >= most:
         detail = f"{process.jobs} jobs done, pools.{pool}.max_jobs is {most}"
         return Recycle(name=process.name, reason="jobs", detail=detail)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from workers.runtime.supervision import recycle
+from workers.runtime.supervision import recycle, vitals
 from workers.runtime.supervision.child_view import History
 from workers.runtime.supervision.death import Death
 from workers.runtime.supervision.life import Life
@@ -106,6 +106,7 @@ class Replacement:
             rss=life.report.rss,
             settled=life.settled_rss,
             jobs=life.report.jobs,
+            left_behind=vitals.left_behind(life.report),
             stale=not life.spec.starts_like(place.spec),
             soon=self._soon,
             retry_in_s=max(0.0, self._retry_at - time.monotonic()),

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from workers.contract import Service
 from workers.runtime.process import State
 from workers.runtime.supervision import recycle
+from workers.runtime.supervision.death import Death
 from workers.runtime.supervision.life import EXIT_REFUSED, KILL_SLACK_S, BusyUntil
+from workers.runtime.supervision.orphans import Orphans
 from workers.runtime.supervision.pool_child import Emit, Event, PoolChild, Recycled, RefusedToStartError
 from workers.runtime.supervision.roll import Roll, plan
 from workers.runtime.supervision.spec import ChildSpec
@@ -33,8 +35,7 @@ class Supervisor:
     Args:
         emit: told each end of a process, before a successor may get its id, and each replacement.
         beside: services that start before the processes and stop after them.
-        busy_until: asked of a process that is silent: monotonic seconds until which one of its jobs may run; None: it
-            holds none.
+        busy_until: asked of a process that is silent, see life.BusyUntil.
         queues: by pool, for the view.
     """
 
@@ -52,7 +53,8 @@ class Supervisor:
         self._busy_until = busy_until
         self._children = {spec.name: PoolChild(spec, self._told, busy_until) for spec in specs}
         self._leaving: list[PoolChild] = []
-        self._beside = tuple(beside)
+        self._orphans = Orphans(lambda: [pid for child in self._all() for pid in child.pids])
+        self._beside: tuple[Service, ...] = (*beside, self._orphans)
         self._runs: dict[PoolChild, asyncio.Task[None]] = {}
         self._mind: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
@@ -145,6 +147,8 @@ class Supervisor:
     def _told(self, event: Event) -> None:
         if isinstance(event, Recycled) and event.reverted:
             self._not_rolled(event)
+        if isinstance(event, Death):
+            self._orphans.ended(event.pid, event.mark)
         self._emit(event)
 
     def _not_rolled(self, event: Recycled) -> None:

@@ -21,12 +21,17 @@ from workers.broker.events import (
     JobLost,
     JobRetrying,
 )
+from workers.broker.numbers import is_number, whole
+from workers.runtime.isolation.left_behind import counts as runs_left_behind
 from workers.runtime.supervision.beat import MAX_RUNNING, Report, RunningJob, extra, short
 
 _ENDS = (JobCompleted, JobFailed, JobRetrying, JobDelayed, JobHandedBack, JobLost)
 
 #: Between two looks at the children, seconds: the whole system's processes are gone through for it.
 CHILDREN_EVERY_S = 5.0
+
+#: In `Report.extra`: how many runs are left behind, where there are any (`isolation/left_behind.py`).
+LEFT_BEHIND = "runs_left_behind"
 
 More: TypeAlias = Callable[[], Mapping[str, float | str]]
 
@@ -69,7 +74,8 @@ class Vitals:
         now = self._clock()
         longest = heapq.nsmallest(MAX_RUNNING, tuple(self._running.values()), key=lambda job: job.seconds)
         children, children_rss = self._look_at_children(now)
-        said: dict[str, Any] = {}
+        left = sum(runs_left_behind().values())
+        said: dict[str, Any] = {LEFT_BEHIND: left} if left else {}
         for more in self._more:
             said |= more()
         return Report(
@@ -94,6 +100,12 @@ class Vitals:
             sizes = [_rss(child) for child in self._process.children(recursive=True)]
             self._children = len(sizes), sum(sizes)
         return self._children
+
+
+def left_behind(report: Report) -> int:
+    """How many runs that process has left behind."""
+    said = report.extra.get(LEFT_BEHIND, 0)
+    return max(0, whole(said)) if is_number(said) else 0
 
 
 def _named(job: RunningJob, now: float) -> RunningJob:
