@@ -98,7 +98,7 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks, or the one that is named after i
 hazards: $(VENV)/dev.stamp ## Show the hazards of the bullmq package's worker beside ours (ARGS="H4 H6": these)
 	@$(BIN)/python -m tests.hazards $(ARGS)
 
-chaos: $(VENV)/dev.stamp ## Torment fleets for 5 minutes, account for every job (ARGS="--seed 7 --minutes 30")
+chaos: $(VENV)/dev.stamp ## Torment fleets for 6 minutes, account for every job (ARGS="--seed 7 --minutes 30")
 	@sh .ci/npm-ci $(TEST_NODE)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
