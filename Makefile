@@ -108,9 +108,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 lock: $(VENV)/dev.stamp ## Write the lock files anew after pyproject.toml or a package.json changed (UPGRADE=1: newest)
-	$(COMPILE) pyproject.toml --extra embedded --extra uvloop --group dev --output-file requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra uvloop --constraint requirements-dev.lock --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements-dev.lock \
+	$(COMPILE) pyproject.toml --extra worker --extra embedded --extra uvloop --group dev --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra worker --extra uvloop --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra worker --extra embedded --group build --constraint requirements-dev.lock \
 	  --output-file requirements-run.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 	@set -e; for project in $(RUN_NODE) $(TEST_NODE); do \
