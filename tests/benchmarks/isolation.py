@@ -1,5 +1,5 @@
 """What a job costs in each kind of isolation, beside a slot that calls its processor itself; and a thousand children,
-each recycled after one job. `make bench isolation` takes about five minutes and writes results/isolation.md; with
+each recycled after one job. `make bench isolation` takes about nine minutes and writes results/isolation.md; with
 ROUNDS=2 it is shorter and only prints.
 """
 
@@ -218,8 +218,8 @@ def missed(found: Costs) -> list[str]:
             lines.append(
                 f"- MISSED, if all that the executor does is counted: a call in `{name}` takes {alone:.1f} µs, but its "
                 f"job {over:.1f} µs more than in the bare slot, {over - most:.1f} above the target. {decoded:.1f} of "
-                "them decode its data; most of the rest is the asyncio task that its ladder can cancel and leave "
-                "behind."
+                "them decode its data; most of the rest drives its ladder, in an asyncio task of its own that can be "
+                "cancelled and left behind."
             )
     return [*lines, ""] if lines else []
 
