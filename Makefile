@@ -64,7 +64,7 @@ fmt: $(VENV)/dev.stamp ## Format the code and fix what the linter can
 test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to pytest)
 	@sh .ci/npm-ci $(RUN_NODE) $(TEST_NODE)
 	@status=0; \
-	$(call RING,unit) tests/unit tests/queues    || status=1; \
+	$(call RING,unit) -n 2 tests/unit tests/queues || status=1; \
 	$(call RING,integration) tests/integration   || status=1; \
 	$(call RING,interop) tests/interop           || status=1; \
 	$(call RING,acceptance) tests/acceptance     || status=1; \

@@ -48,8 +48,8 @@ class RungConfig(Section):
         Field(alias="for"),
         BeforeValidator(_listed, json_schema_input_type=TierName | tuple[TierName, ...]),
     ] = _TIERS
-    """Whose runs it is for, one or a list of free, premium and enterprise, by the task's `userData`. Defaults to
-    everyone's."""
+    """Whose runs it is for, one or a list of free, premium and enterprise, by the task's `userData`; see `tiers`.
+    Defaults to everyone's."""
     do: RungName
     """warn: a line in the log, and a count. checkpoint: asks the run to save its state. pause: asks it to set itself
     aside. stop: asks it to end; it has failed as timed out. cancel: cancels it. kill: ends it by force, where

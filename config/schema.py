@@ -15,7 +15,11 @@ from config.redis_section import RedisConfig
 from config.scale_section import DepthScale, FixedScale, SloConfig, WorkScale
 from config.section import Section
 from config.task_section import TaskConfig
+from config.tier_section import TiersConfig
 from config.units import WHOLE, Bytes, Keep, Rate, Seconds
+
+#: The most that `max_depth` may be: what walks data by recursion, as pydantic does, gives up at 255 levels.
+MAX_DEPTH = 250
 
 
 def _lock(value: float) -> float:
@@ -68,12 +72,14 @@ class KeepConfig(Section):
 
 
 class UnknownConfig(Section):
-    """A job whose `data.type` or `data.schemaVersion` this worker does not know may belong to a newer worker."""
+    """A job that a newer worker may be able to read, though this one can't: its `data.type` is not known or not served
+    here, or its `data.schemaVersion` is above what the model knows. It is put off, and fails in the end. Invalid data
+    of a known type fail at once."""
 
     delay: Seconds = 30.0
-    """How long to put it off each time. Defaults to 30s."""
+    """How long it is put off each time. Defaults to 30s."""
     give_up: Seconds = 3600.0
-    """The job's age at which it fails instead. Defaults to 1h."""
+    """The job's age, counted from when it was due, at which it fails instead. Defaults to 1h."""
 
 
 class LimitsConfig(Section):
@@ -113,12 +119,18 @@ class QueueConfig(Section):
     """At most so many jobs started over the whole fleet, `100/1m`. Defaults to no limit."""
     max_data: Bytes = 4_194_304
     """The largest job data accepted; a larger job fails at once. Defaults to 4MB."""
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH), WHOLE] = 100
+    """Levels of objects and lists in job data, the data themselves being the first; a deeper job fails at once. Node's
+    tasks have about 15, and what walks them by recursion gives up from 250 on. Defaults to 100."""
+    max_chars: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Characters of all strings in job data together, names of fields included; a job with more fails at once. Defaults
+    to no limit but `max_data`."""
     keep: KeepConfig = KeepConfig()
     """How long finished jobs stay where the job doesn't say."""
     limits: LimitsConfig = LimitsConfig()
     """How much may wait before it is full."""
     on_unknown: UnknownConfig = UnknownConfig()
-    """What becomes of a job of a type that is not known here."""
+    """What becomes of a job of a type, or of a version of its shape, that is not known here."""
     slo: SloConfig = SloConfig()
     """What the queue promises. Nothing acts on it yet."""
     scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
@@ -138,6 +150,8 @@ class FleetConfig(Section):
     """What is written to standard error."""
     tracing: TracingConfig = TracingConfig()
     """Traces of what becomes of a job."""
+    tiers: TiersConfig = TiersConfig()
+    """Whose a task is, where ladders and priorities ask for it."""
     pools: Annotated[dict[str, PoolConfig], Field(json_schema_extra={"minProperties": 1})]
     """The kinds of process, by name."""
     queues: Annotated[dict[str, QueueConfig], Field(json_schema_extra={"minProperties": 1})]

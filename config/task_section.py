@@ -97,6 +97,11 @@ class TaskConfig(Section):
     which may be killed. Defaults to what its module chose."""
     children: ChildrenConfig = ChildrenConfig()
     """The child processes of `isolation: process`."""
+    priority: Literal["generic", "node", "none"] = "node"
+    """By which rule jobs that Fleet itself adds for this task get BullMQ's priority; the lowest comes first, jobs
+    without one before all others. node: as Node's producers do it, for swarms, runs and completions, and none for all
+    others. generic: by tier, type, urgency and how many wait. none: no priority. Jobs of Node's producers keep theirs.
+    Defaults to node."""
     on_failed: Literal["notify", "none"] = "none"
     """What follows when it has failed for good. notify: the module's note, a job for `notification-create`. Defaults to
     none."""

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 
 from opentelemetry import trace
 
+from tasks.codec import Limits, decode
 from tests.hostile.task import Hostile, HostileOptions
 from workers.contract import (
     BudgetError,
@@ -185,6 +186,11 @@ async def tells(args: Mapping[str, Any], ctx: JobContext, here: Here) -> Any:
     values, failures = await ctx.children_values(), await ctx.children_failures()
     job_id = await ctx.add(Hostile(id="next", act="echo", args={"value": 1}), child=True)
     return {"stop": stop and stop.kind, "values": values, "failures": failures, "added": job_id}
+
+
+@act
+async def adds(args: Mapping[str, Any], ctx: JobContext, here: Here) -> Any:
+    return await ctx.add(decode(args["task"], limits=Limits(max_depth=250)))
 
 
 @act

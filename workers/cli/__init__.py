@@ -19,9 +19,7 @@ def main() -> None:
         print(message, file=sys.stderr)
         raise SystemExit(1)
     if find_spec("redis") is None:
-        print(
-            "fleet: only the tasks are installed: pip install 'fleet-workers[worker]'", file=sys.stderr
-        )
+        print("fleet: only the tasks are installed: pip install 'fleet-workers[worker]'", file=sys.stderr)
         raise SystemExit(78)
     from workers.broker import compat
 

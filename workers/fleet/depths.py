@@ -30,6 +30,12 @@ def depth_limits(queues: Mapping[str, QueueConfig]) -> tuple[dict[str, Limits], 
     return limits, {queue: entry.rate.count for queue, entry in queues.items() if entry.rate is not None}
 
 
+def backlog(queues: QueueService, queue: str) -> int:
+    """Jobs that wait in the queue, as last seen; 0 where nothing was. No I/O."""
+    state = queues.state(queue)
+    return state.stats.backlog if state is not None else 0
+
+
 def watch(config: FleetConfig, chosen: Selection, endpoint: Endpoint) -> tuple[QueueService, QueueWatch]:
     """What is known of the served queues, and who keeps it fresh: one in each pod."""
     client = endpoint.commands()

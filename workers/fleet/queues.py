@@ -24,7 +24,7 @@ from workers.broker.result import message
 from workers.broker.takeover import table_path
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule
-from workers.fleet.depths import queue_service
+from workers.fleet.depths import backlog, queue_service
 from workers.runtime import settings
 from workers.runtime.aftermath import Aftermath
 from workers.runtime.context import Ports
@@ -70,7 +70,8 @@ class QueueOpener:
         limited = {queue: entry for queue, entry in config.queues.items() if entry.limits.depth or entry.limits.age}
         self._admission = queue_service(config, self._client, limited)
         add = JobAdder(self._client, config.redis.prefix).add
-        self._add = TaskAdder(add, routes(config), admit=self._admission.admit)
+        depth = partial(backlog, self._admission)
+        self._add = TaskAdder(add, routes(config), admit=self._admission.admit, depth=depth)
         self._aftermath = Aftermath(
             self._add,
             lambda queue, error, job_id: emit(WorkerError(queue=queue, where="on_failed", error=error, job_id=job_id)),
@@ -106,7 +107,9 @@ class QueueOpener:
             retry=settings.retry_policy(entry.task.retry),
         )
         types = {module.task.type_name(): module.task}
-        executor = Executor(dict.fromkeys(types, plan), settings.limits(entry), ports=Ports(add=self._add))
+        limits, enterprise = settings.limits(entry), settings.enterprise(self._config.tiers)
+        ports = Ports(add=self._add)
+        executor = Executor(dict.fromkeys(types, plan), limits, ports=ports, enterprise=enterprise)
         notifies = entry.task.on_failed == "notify"
         return FleetWorker(
             queue,
@@ -119,7 +122,7 @@ class QueueOpener:
             emit=self._emit,
             types=frozenset(types),
             describe=redact_text,
-            on_failed=self._aftermath.of(types, module.on_failed) if notifies else None,
+            on_failed=self._aftermath.of(types, module.on_failed, limits=limits.data) if notifies else None,
             trouble=trouble_of(isolation),
         )
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 from opentelemetry import context as otel_context
@@ -22,6 +23,7 @@ from opentelemetry.trace import Span
 
 from tasks.base import Task
 from tasks.codec import WireError, decode
+from tasks.limits import Limits
 from workers.broker.activation import Activation
 from workers.broker.endings import Failed
 from workers.broker.numbers import is_number
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 1000
 #: Seconds after the failure at which a task that could not be added is given up.
 GIVE_UP_S = 300.0
+
+_LIMITS = Limits()
 
 OnFinalFailure: TypeAlias = Callable[[Activation, Failed, Span], None]
 """Told of a job that has failed for good, once Redis has it, with the span of its last run."""
@@ -89,17 +93,20 @@ class Aftermath:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def of(self, types: Mapping[str, type[Task]], hook: OnFailed[Any] | None) -> OnFinalFailure:
+    def of(
+        self, types: Mapping[str, type[Task]], hook: OnFailed[Any] | None, *, limits: Limits = _LIMITS
+    ) -> OnFinalFailure:
         """What a queue's worker tells its final failures to.
 
         Args:
             types: the models of the tasks that it serves; jobs of other types have no sequel.
             hook: the module's. None: `failure_note.note`.
+            limits: those that the queue's jobs are read by.
         """
 
         def told(job: Activation, failed: Failed, span: Span) -> None:
             try:
-                self._follow(job, failed, span, types, hook)
+                self._follow(job, failed, span, partial(decode, types=types, limits=limits), hook)
             except BaseException as error:  # a hook's SystemExit would end the slot
                 self._on_error(job.queue, error, job.id)
 
@@ -122,13 +129,13 @@ class Aftermath:
         job: Activation,
         failed: Failed,
         span: Span,
-        types: Mapping[str, type[Task]],
+        read: Callable[[Any], Task],
         hook: OnFailed[Any] | None,
     ) -> None:
         if follows_a_failure(job.id):
             return
         try:
-            task = decode(job.data, types)
+            task = read(job.data)
         except WireError as error:
             log.debug("nothing follows the failure of job %s: %s", job.id, error)
             return

@@ -6,14 +6,15 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from tasks import TASKS
 from tasks.base import Task
 from tasks.codec import DecodeError, TooNewError, decode
-from tasks.tier import tier_of
+from tasks.limits import Limits as DataLimits
+from tasks.tier import EnterpriseRule, tier_of
 from workers.broker.activation import Activation
 from workers.broker.endings import Delayed, Ending, Failed
 from workers.broker.hold import Hold
@@ -31,6 +32,8 @@ from workers.runtime.run_end import Interrupted
 
 #: How long after the end of its ladder a run's lock is still renewed, seconds: for a loop that is late.
 LOCK_SLACK_S = 5.0
+
+_RULE = EnterpriseRule()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,11 @@ class Limits:
     max_data_bytes: int
     """The largest job data, in bytes of its JSON as stored; a larger job fails at once."""
     unknown_delay_s: float
-    """Seconds for which a job of an unknown type is put off each time."""
+    """Seconds for which a job of an unknown type, or of a newer version of its shape, is put off each time."""
     unknown_give_up_s: float
-    """Age of a job in seconds, counted from when it was due, at which an unknown type fails instead of being put
-    off."""
+    """Age of such a job in seconds, counted from when it was due, at which it fails instead of being put off."""
+    data: DataLimits = field(default_factory=DataLimits)
+    """How deep the data may be nested, and how many characters they may have; what is beyond fails at once."""
 
 
 class Executor:
@@ -67,6 +71,7 @@ class Executor:
     Args:
         plans: by task type.
         ports: what its runs may reach beyond their jobs.
+        enterprise: whose tasks climb the ladder of enterprise users.
         draw: a random number in [0, 1) for jitter.
         clock: seconds since the epoch.
     """
@@ -77,6 +82,7 @@ class Executor:
         limits: Limits,
         *,
         ports: Ports = NO_PORTS,
+        enterprise: EnterpriseRule = _RULE,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -91,6 +97,7 @@ class Executor:
         self._types = {**TASKS, **{name: plan.task for name, plan in plans.items() if plan.task is not None}}
         self._limits = limits
         self._ports = ports
+        self._enterprise = enterprise
         self._alarm = Alarm()
         self._clock = clock
 
@@ -100,7 +107,7 @@ class Executor:
         if not isinstance(read, Task):
             return read
         served = self._plans[read.type]
-        climb = served.plan.ladder.only or _climb(served.plan.ladder, read, job)
+        climb = served.plan.ladder.only or _climb(served.plan.ladder, read, job, self._enterprise)
         restored = await hold.restored()
         if served.places is None:
             return await self._run(served, served.plan.isolation, read, hold, climb, restored)
@@ -152,7 +159,7 @@ class Executor:
             reason = f"data: {found:,} bytes, more than the {limit:,} this queue accepts (max_data)"
             return Failed(reason=reason, error="DecodeError")
         try:
-            task = decode(job.data, self._types)
+            task = decode(job.data, self._types, limits=self._limits.data)
         except TooNewError as error:
             return self._unknown(job, str(error), type(error).__name__)
         except DecodeError as error:
@@ -220,8 +227,8 @@ def _given_up(waiting: asyncio.Future[Place]) -> None:
         waiting.result().free()
 
 
-def _climb(ladder: Ladder, task: Task, job: Activation) -> Climb:
+def _climb(ladder: Ladder, task: Task, job: Activation, enterprise: EnterpriseRule) -> Climb:
     """The rungs of this run: by whose task it is and what its job says, where the ladder asks for either."""
-    tier = tier_of(task) if ladder.by_tier else "free"
+    tier = tier_of(task, enterprise) if ladder.by_tier else "free"
     hint = NO_HINT if ladder.job_may_set_s is None else hint_of(job.data, job.opts)
     return ladder.for_run(tier, hint)

@@ -6,6 +6,9 @@ from config.redis_section import RedisConfig
 from config.rung_section import TimeoutConfig
 from config.schema import FleetConfig, QueueConfig
 from config.task_section import RetryConfig, TaskConfig
+from config.tier_section import TiersConfig
+from tasks.limits import Limits as DataLimits
+from tasks.tier import EnterpriseRule
 from workers.broker.endpoint import Endpoint
 from workers.broker.reconnect import Reconnect
 from workers.broker.settings import WorkerSettings
@@ -79,10 +82,21 @@ def ladder(task: TaskConfig) -> Ladder:
     )
 
 
+def data_limits(entry: QueueConfig) -> DataLimits:
+    """How deep, and how large in characters, the data of the queue's jobs may be."""
+    return DataLimits(max_depth=entry.max_depth, max_chars=entry.max_chars)
+
+
+def enterprise(tiers: TiersConfig) -> EnterpriseRule:
+    """Who is an enterprise user."""
+    return EnterpriseRule(field=tiers.enterprise.field, values=tiers.enterprise.values)
+
+
 def limits(entry: QueueConfig) -> Limits:
     """What the queue accepts."""
     return Limits(
         max_data_bytes=entry.max_data,
+        data=data_limits(entry),
         unknown_delay_s=entry.on_unknown.delay,
         unknown_give_up_s=entry.on_unknown.give_up,
     )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from config.schema import FleetConfig, QueueConfig
 from tasks.base import Task
 from tasks.codec import encode
+from tasks.ids import job_id_for
+from tasks.limits import Limits
+from tasks.priority import Rule, calculate_priority
+from tasks.tier import EnterpriseRule
 from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Parent
 from workers.broker.producer import AddRefusedError
 from workers.broker.result import message
 from workers.contract import PermanentError, TransientError
 from workers.queue_service import QueueServiceError
+from workers.runtime import settings
 
 AddJob: TypeAlias = Callable[[str, str, Any, dict[str, Any], Parent | None], Awaitable[str]]
 """(queue, job name, data, options, parent) → the job's id; see `JobAdder.add`."""
@@ -34,12 +38,26 @@ class Route:
     """BullMQ's, written into each job."""
     max_data_bytes: int
     """What the queue's workers accept."""
+    limits: Limits = field(default_factory=Limits)
+    """The same, of depth and characters."""
+    priority: Rule | None = None
+    """By which rule its jobs get a priority; None: they get none."""
+    enterprise: EnterpriseRule = field(default_factory=EnterpriseRule)
+    """Whose tasks come first by the generic rule."""
 
 
 def routes(config: FleetConfig) -> dict[str, Route]:
     """By task type: a queue is named like the type that it carries, and so is its module. Pure."""
+    enterprise = settings.enterprise(config.tiers)
     return {
-        name: Route(queue=name, options=_options(entry), max_data_bytes=entry.max_data)
+        name: Route(
+            queue=name,
+            options=_options(entry),
+            max_data_bytes=entry.max_data,
+            limits=settings.data_limits(entry),
+            priority=None if entry.task.priority == "none" else entry.task.priority,
+            enterprise=enterprise,
+        )
         for name, entry in config.queues.items()
     }
 
@@ -61,15 +79,6 @@ def _options(entry: QueueConfig) -> dict[str, Any]:
     return options
 
 
-def job_id(task_id: str, *, child: bool = False) -> str:
-    """The id that Node's producers give a task's job, so that the task is not added twice: the task's own, unless
-    BullMQ would take it for a counter's. In a child's, colons are replaced: Node's getFlow would cut its key there.
-    """
-    if re.fullmatch("-?[0-9]+", task_id):
-        return f"task-{task_id}"
-    return task_id.replace(":", "-") if child else task_id
-
-
 class TaskAdder:
     """The port behind `ctx.add`.
 
@@ -77,26 +86,38 @@ class TaskAdder:
         add: adds one job.
         routes: by task type.
         admit: raises QueueServiceError where a queue takes no more for now. None: every queue takes all.
+        depth: how many jobs wait in a queue, as far as it is known: 0 where it is not. Asked after `admit`, which may
+            have looked.
     """
 
     def __init__(
-        self, add: AddJob, routes: Mapping[str, Route], *, admit: Callable[[str], Awaitable[None]] | None = None
+        self,
+        add: AddJob,
+        routes: Mapping[str, Route],
+        *,
+        admit: Callable[[str], Awaitable[None]] | None = None,
+        depth: Callable[[str], int] = lambda queue: 0,
     ) -> None:
         self._add = add
         self._routes = routes
         self._admit = admit
+        self._depth = depth
 
-    async def __call__(self, task: Task, parent: Parent | None = None, *, as_job: str | None = None) -> str:
+    async def __call__(
+        self, task: Task, parent: Parent | None = None, *, as_job: str | None = None, priority: int | None = None
+    ) -> str:
         """Add a job for the task and return its id. While Redis has a job of that id, finished ones included, nothing
         is added: a run that is repeated adds its children once.
 
         Args:
             parent: the job that it is a child of.
-            as_job: the job's id. None: see `job_id`.
+            as_job: the job's id. None: see `tasks.ids.job_id_for`.
+            priority: BullMQ's; 0: none. None: by the rule of its task type (`task.priority`).
 
         Raises:
             TransientError: Redis did not take it, or did not say so, or the queue is full; it may be added again.
-            PermanentError: no queue carries its type, it is no JSON or too large for its queue, or BullMQ refuses it.
+            PermanentError: no queue carries its type, it is no JSON or too large or too deep for its queue, or BullMQ
+                refuses it.
         """
         if not isinstance(task, Task):
             raise PermanentError(f"a task is added, not a {type(task).__name__[:QUOTED]}")
@@ -105,19 +126,34 @@ class TaskAdder:
             raise PermanentError(f"no queue carries task type '{task.type[:QUOTED]}': set queues.{task.type[:QUOTED]}")
         data = _checked(task, route)
         options = {**route.options}
-        if chosen := as_job or job_id(task.id, child=parent is not None):
+        if chosen := as_job or job_id_for(task, child=parent is not None):
             options["jobId"] = chosen
         try:
             if self._admit is not None:
                 await self._admit(route.queue)
+            if rank := self._priority(task, route) if priority is None else priority:
+                options["priority"] = rank
             return await self._add(route.queue, route.queue, data, options, parent)
         except AddRefusedError as error:
             raise PermanentError(f"queue {route.queue} takes no such job: {error}") from error
+        except PermanentError:
+            raise
         except QueueServiceError as error:
             raise TransientError(str(error), retry_after_s=error.retry_after_s) from error
         except Exception as error:
             why = message(error, MAX_REASON)
             raise TransientError(f"a job could not be added to queue {route.queue}: {why}") from error
+
+    def _priority(self, task: Task, route: Route) -> int:
+        """By the rule of its type; 0: none."""
+        if route.priority is None:
+            return 0
+        waiting, enterprise = self._depth(route.queue), route.enterprise
+        try:
+            return calculate_priority(task, rule=route.priority, queue_depth=waiting, enterprise=enterprise)
+        except (AttributeError, TypeError, ValueError) as error:  # made without validation, so not what its type says
+            why = message(error, MAX_REASON)
+            raise PermanentError(f"a task of type '{task.type}' can't be given a priority: {why}") from error
 
 
 def _checked(task: Task, route: Route) -> dict[str, Any]:
@@ -130,4 +166,6 @@ def _checked(task: Task, route: Route) -> dict[str, Any]:
     if size > route.max_data_bytes:
         limit = f"the {route.max_data_bytes:,} that queue {route.queue} accepts (max_data)"
         raise PermanentError(f"a task of type '{task.type}' has {size:,} bytes, more than {limit}")
+    if (beyond := route.limits.exceeded(data)) is not None:
+        raise PermanentError(f"a task of type '{task.type}' is more than queue {route.queue} accepts: {beyond}")
     return data

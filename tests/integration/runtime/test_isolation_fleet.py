@@ -22,6 +22,23 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.hostile.rig import MODULES, is_gone
 
+USER = {"id": "614", "hasPremium": True}
+RUN: dict[str, Any] = {
+    "type": "run-start",
+    "id": "614402200000777",
+    "status": "Scheduled",
+    "context": {"swarmId": "s", "userData": USER, "timestamp": "2026-01-01T00:00:00.000Z"},
+    "input": {
+        "runId": "1",
+        "resourceVersionId": "2",
+        "isNewRun": True,
+        "runFrom": "Api",
+        "startedById": "614",
+        "status": "Scheduled",
+    },
+    "allocation": {"maxCredits": "1", "maxDurationMs": 1, "maxMemoryMB": 1, "maxConcurrentSteps": 1},
+}
+
 StartHost: TypeAlias = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 
@@ -30,15 +47,23 @@ async def start_host(redis_url: str, prefix: str, tmp_path: Path) -> AsyncIterat
     """Starts a process that serves queue `hostile`; where it still runs at the end, it must drain."""
     hosts: list[asyncio.subprocess.Process] = []
 
-    async def start(flavour: str, **task: Any) -> asyncio.subprocess.Process:
+    async def start(
+        flavour: str,
+        *,
+        own: dict[str, Any] | None = None,
+        others: dict[str, Any] | None = None,
+        tiers: dict[str, Any] | None = None,
+        **task: Any,
+    ) -> asyncio.subprocess.Process:
         served = {"timeout": "30s", **task}
-        entry = {"pool": "p", "module": MODULES[flavour].__name__, "concurrency": 3, "task": served}
+        entry = {"pool": "p", "module": MODULES[flavour].__name__, "concurrency": 3, "task": served, **(own or {})}
         config = {
             "redis": {"url": redis_url, "prefix": prefix},
             "http": {"port": 0},
             "log": {"format": "json"},
+            "tiers": tiers or {},
             "pools": {"p": {}},
-            "queues": {"hostile": entry},
+            "queues": {"hostile": entry, **(others or {})},
         }
         with (tmp_path / "log").open("wb") as log:
             host = await asyncio.create_subprocess_exec(
@@ -200,6 +225,72 @@ async def test_queue_whose_jobs_run_in_children_opens_its_module_there_alone(
     assert await asyncio.wait_for(host.wait(), 20) == 0
     assert is_gone(facts["pid"])
     assert note.read_text() == "opened\nclosed\n"
+
+
+def nested(levels: int) -> Any:
+    """Lists in lists."""
+    deep: Any = 1
+    for _ in range(levels):
+        deep = [deep]
+    return deep
+
+
+async def failure(redis: Redis, prefix: str, job_id: str) -> Any:
+    async def stored() -> Any:
+        return await redis.hget(f"{prefix}:hostile:{job_id}", "failedReason")
+
+    return await wait_until(stored)
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+async def test_raised_bound_holds_in_children_and_for_what_they_add(
+    start_host: StartHost, queue: Any, redis: Redis, prefix: str, flavour: str
+) -> None:
+    runs = {"pool": "p", "concurrency": 1, "max_depth": 150, "task": {"timeout": "1m"}}
+    await start_host(flavour, own={"max_depth": 200}, others={"run-start": runs}, isolation="process")
+    run = {**RUN, "newer": nested(140)}
+    assert await result(redis, prefix, await added(queue, "adds", task=run)) == "task-614402200000777"
+    row: Any = await redis.hgetall(f"{prefix}:run-start:task-614402200000777")
+    assert json.loads(row["data"]) == run
+    assert json.loads(row["opts"])["priority"] == int(row["priority"]) == 100 - 16 - 5
+    assert await redis.zrange(f"{prefix}:run-start:prioritized", 0, -1) == ["task-614402200000777"]
+
+    reason = await failure(redis, prefix, await added(queue, "adds", task={**RUN, "newer": nested(170)}))
+    assert reason.startswith("a task of type 'run-start' is more than queue run-start accepts: data.newer.0.")
+    assert reason.endswith("expected at most 150 levels, found more")
+    reason = await failure(redis, prefix, await added(queue, "echo", value=nested(200)))
+    assert reason.startswith("data.args.value.0.")
+    assert reason.endswith("expected at most 200 levels, found more")
+
+
+async def test_generic_priority_knows_the_settings_rule_for_enterprise_and_the_depth_of_the_queue(
+    start_host: StartHost, queue: Any, redis: Redis, redis_url: str, prefix: str
+) -> None:
+    runs = Queue("run-start", {"connection": redis_url, "prefix": prefix})
+    await runs.addBulk([{"name": "n", "data": {}, "opts": {}} for _ in range(250)])
+    await runs.close()
+    entry = {"pool": "p", "concurrency": 1, "limits": {"depth": 1000}}
+    entry |= {"task": {"timeout": "1m", "priority": "generic"}}
+    tiers = {"enterprise": {"field": "creditSettings.plan", "values": ["gold"]}}
+    await start_host("async", others={"run-start": entry}, tiers=tiers)
+    users: list[dict[str, Any]] = [{}, {"isEnterprise": True}, {"creditSettings": {"plan": "gold"}}]
+    found = []
+    for number, user in enumerate(users):
+        context = {**RUN["context"], "userData": {"id": "614", **user}}
+        job_id = await result(
+            redis, prefix, await added(queue, "adds", task={**RUN, "id": f"r{number}", "context": context})
+        )
+        found.append(await redis.hget(f"{prefix}:run-start:{job_id}", "priority"))
+    assert found == ["102", "102", "60"]
+
+
+async def test_bound_of_characters_holds_in_a_child_too(
+    start_host: StartHost, queue: Any, redis: Redis, prefix: str
+) -> None:
+    await start_host("async", own={"max_chars": 1000}, isolation="process")
+    assert await result(redis, prefix, await added(queue, "echo", value="x" * 900)) == "x" * 900
+    reason = await failure(redis, prefix, await added(queue, "echo", value="x" * 1000))
+    assert reason == "data: expected at most 1,000 characters in all, found more"
 
 
 @pytest.mark.parametrize(

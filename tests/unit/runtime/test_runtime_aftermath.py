@@ -12,6 +12,7 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, Tra
 
 from tasks.base import Task
 from tasks.email_send import EmailSend
+from tasks.limits import Limits
 from tasks.notification_create import NotificationCreate
 from tests.conftest import wait_until
 from workers.broker.activation import Activation
@@ -103,6 +104,16 @@ async def test_failure_is_followed_by_a_note_to_its_user(follow: Make) -> None:
     assert isinstance(task, NotificationCreate)
     assert (task.user_id, task.description, as_job) == ("8", "NO SUCH MAILBOX", note_job_id(failure))
     assert made.told == []
+
+
+async def test_failed_job_is_read_by_the_bounds_of_its_queue(follow: Make) -> None:
+    made = follow()
+    deep = {**MAIL, "extra": [[[1]]]}
+    for number, limits in enumerate([Limits(max_depth=3), Limits(max_depth=4)]):
+        tell = made.aftermath.of(TYPES, None, limits=limits)
+        tell(Activation(queue="email-send", id=f"j{number}", token="t", data=deep), FAILED, INVALID_SPAN)
+    await made.aftermath.close(20.0)
+    assert len(made.adder.added) == 1
 
 
 async def test_module_makes_its_own_from_task_and_failure(follow: Make) -> None:

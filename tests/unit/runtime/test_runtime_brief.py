@@ -19,6 +19,7 @@ from workers.runtime.supervision.spec import ChildSpec
 from workers.runtime.task_adder import routes
 
 TREE: dict[str, Any] = {
+    "tiers": {"enterprise": {"field": "plan", "values": ["gold", 1, True]}},
     "redis": {"url": "redis://host/0"},
     "pools": {
         "mail": {"processes": 2, "memory": "200MB", "max_jobs": 1000, "grace": "7s"},
@@ -39,8 +40,15 @@ TREE: dict[str, Any] = {
             "pool": "ai",
             "concurrency": 10,
             "max_data": "1MB",
+            "max_depth": 200,
+            "max_chars": 100_000,
             "keep": {"completed": "1h/10"},
-            "task": {"timeout": "5m", "retry": {"attempts": 3}, "options": {"api_key": "sesame"}},
+            "task": {
+                "timeout": "5m",
+                "priority": "generic",
+                "retry": {"attempts": 3},
+                "options": {"api_key": "sesame"},
+            },
         },
     },
 }
@@ -93,6 +101,8 @@ def test_brief_survives_its_way_and_names_the_process() -> None:
     brief = brief_of(made(config())["mail-1"])
     assert (brief.name, brief.queues, brief.shared) == ("mail-1", ("email-send", "sms-message"), Path("/shared"))
     assert brief.pool.grace == 7.0
+    assert brief.config.tiers.enterprise.values == ("gold", 1, True)
+    assert [type(each) for each in brief.config.tiers.enterprise.values] == [str, int, bool]
     assert brief.config.redis.url == "redis://host/0"
     assert brief.config.queues["email-send"].task.options == {"password": "hunter2"}
     assert brief_of(made(config())["ai-0"]).pool.loop == "uvloop"
@@ -118,6 +128,10 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"queues.llm-completion.concurrency": 11}, {"ai-0"}),
     ({"queues.llm-completion.lock": "30s"}, {"ai-0"}),
     ({"queues.llm-completion.max_data": "2MB"}, {"ai-0", "mail-0", "mail-1"}),
+    ({"queues.llm-completion.max_depth": 201}, {"ai-0", "mail-0", "mail-1"}),
+    ({"queues.llm-completion.max_chars": 9}, {"ai-0", "mail-0", "mail-1"}),
+    ({"queues.llm-completion.task.priority": "none"}, {"ai-0", "mail-0", "mail-1"}),
+    ({"tiers": {"enterprise": {"values": ["silver"]}}}, {"ai-0", "mail-0", "mail-1"}),
     ({"pools.ai.loop": "asyncio"}, {"ai-0"}),
     ({"pools.mail.grace": "8s"}, {"mail-0", "mail-1"}),
     ({"log": {"level": "debug"}}, {"ai-0", "mail-0", "mail-1"}),

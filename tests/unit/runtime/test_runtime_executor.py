@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.email_send import EmailSend
+from tasks.limits import Limits as DataLimits
 from workers.broker.activation import Activation, parse
 from workers.broker.backend import MAX_REASON, MAX_STACK
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
@@ -95,6 +96,22 @@ async def test_data_above_the_limit_fails_and_names_the_setting(execute: Execute
     reason = "data: 1,001 bytes, more than the 1,000 this queue accepts (max_data)"
     assert ending == Failed(reason=reason, error="DecodeError")
     assert isinstance(await execute(job={"data_bytes": 1000}), Completed)
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "words"),
+    [
+        ({"extra": [[[1]]]}, {"max_depth": 4}, None),
+        ({"extra": [[[1]]]}, {"max_depth": 3}, "data.extra.0.0: expected at most 3 levels, found more"),
+        ({"extra": "x" * 9}, {"max_chars": 9}, "data: expected at most 9 characters in all, found more"),
+    ],
+)
+async def test_data_beyond_the_bounds_of_the_queue_fail_at_once(
+    make_hold: MakeHold, data: Any, limits: dict[str, Any], words: str | None
+) -> None:
+    hold = make_hold(data=MAIL | data)
+    ending = await executor(limits={"data": DataLimits(**limits)}).execute(hold.job, hold)
+    assert isinstance(ending, Completed) if words is None else ending == Failed(reason=words, error="DecodeError")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.base import Task
 from tasks.email_send import EmailSend
+from tasks.tier import EnterpriseRule
 from workers.broker.endings import Completed, Retry
 from workers.broker.hold import Hold
 from workers.contract import JobContext, retry_all
@@ -31,7 +32,7 @@ Process = Callable[[Any, JobContext], Awaitable[Any]]
 
 
 def executor(
-    process: Process, *, ladder: Ladder | None = None, backoff: Any = None, ports: Ports = NO_PORTS
+    process: Process, *, ladder: Ladder | None = None, backoff: Any = None, ports: Ports = NO_PORTS, **more: Any
 ) -> Executor:
     plan = Plan(
         isolation=Inline(process),
@@ -41,7 +42,7 @@ def executor(
         backoff=backoff,
     )
     limits = Limits(max_data_bytes=1000, unknown_delay_s=1, unknown_give_up_s=1)
-    return Executor({"email-send": plan}, limits, ports=ports)
+    return Executor({"email-send": plan}, limits, ports=ports, **more)
 
 
 RUN = Ladder((Rung(do="warn", at_s=50), Rung(do="stop", at_s=60, wait_s=20), Rung(do="kill")), job_may_set_s=300)
@@ -85,6 +86,18 @@ async def test_run_has_the_ladder_of_its_tier_and_of_what_its_job_says(
     assert isinstance(await executor(process, ladder=ladder).execute(hold.job, hold), Completed)
     assert cut_s - 5 < seen[0] <= cut_s
     assert bounds[0] - seen[0] > LOCK_SLACK_S  # renewed until the last rung is over, and a little longer
+
+
+@pytest.mark.parametrize(("plan", "cut_s"), [("gold", 20), ("GOLD", 10), (True, 10), (None, 10)])
+async def test_who_is_an_enterprise_user_is_a_setting(make_hold: MakeHold, plan: Any, cut_s: float) -> None:
+    async def process(task: EmailSend, ctx: JobContext) -> Any:
+        return ctx.deadline - time.monotonic()
+
+    hold = make_hold(data={**MAIL, "userData": {"isEnterprise": True, "creditSettings": {"plan": plan}}})
+    rule = EnterpriseRule("creditSettings.plan", ("gold",))
+    ending = await executor(process, ladder=TIERED, enterprise=rule).execute(hold.job, hold)
+    assert isinstance(ending, Completed)
+    assert cut_s - 5 < ending.result <= cut_s
 
 
 @pytest.mark.parametrize("fence", [1, 2])  # a hand-back takes its start back: a later run may be the first again

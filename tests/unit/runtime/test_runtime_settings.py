@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -13,12 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from config.rung_times import WAIT_S
 from config.schema import FleetConfig
 from config.task_section import TaskConfig
-from tasks.tier import TIERS
+from config.tier_section import TiersConfig
+from tasks.limits import Limits
+from tasks.tier import TIERS, EnterpriseRule
 from workers.runtime import settings
+from workers.runtime.isolation.brief import brief_of
+from workers.runtime.isolation.choice import brief
 from workers.runtime.ladder import Ladder, Rung
 
 
-def _config(**queue: str) -> FleetConfig:
+def _config(**queue: Any) -> FleetConfig:
     entry = {"pool": "p", "concurrency": 1, "task": {"timeout": "1s"}, **queue}
     return FleetConfig.model_validate({"pools": {"p": {}}, "queues": {"q": entry}})
 
@@ -44,6 +49,30 @@ def test_stalled_jobs_are_looked_for_as_often_as_said_or_as_the_lock_asks_for(
 def test_looking_all_the_time_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 100ms"):
         _config(stall_check="99ms")
+
+
+# ------------------------------------------------------------------------- tasks
+
+
+def test_configuration_that_says_nothing_reads_tasks_as_their_models_do() -> None:
+    config = _config()
+    assert settings.limits(config.queues["q"]).data == Limits()
+    assert settings.enterprise(config.tiers) == EnterpriseRule()
+
+
+def test_bounds_of_a_queue_and_the_rule_for_enterprise_reach_those_who_read_its_jobs() -> None:
+    config = _config(max_depth=250, max_chars=7)
+    assert settings.limits(config.queues["q"]).data == settings.data_limits(config.queues["q"]) == Limits(250, 7)
+    told = brief("q", config.queues["q"], config.log)
+    assert brief_of(json.loads(json.dumps(told.fields()))).limits == Limits(250, 7)
+    tiers = TiersConfig.model_validate({"enterprise": {"field": "plan.name", "values": ["gold", 7, False]}})
+    assert settings.enterprise(tiers) == EnterpriseRule("plan.name", ("gold", 7, False))
+
+
+@pytest.mark.parametrize("queue", [{"max_depth": 0}, {"max_depth": 251}, {"max_depth": 9.5}, {"max_chars": 0}])
+def test_bounds_that_can_not_be_held_are_refused(queue: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _config(**queue)
 
 
 # ------------------------------------------------------------------------ ladder

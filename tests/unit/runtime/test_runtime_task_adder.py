@@ -8,12 +8,13 @@ import pytest
 
 from config.schema import FleetConfig
 from tasks.base import Task
+from tasks.codec import decode
 from tasks.email_send import EmailSend
 from workers.broker.client import NotSentError, ReplyLostError
 from workers.broker.hold import Parent
 from workers.broker.producer import AddRefusedError
 from workers.contract import PermanentError, TransientError
-from workers.runtime.task_adder import TaskAdder, job_id, routes
+from workers.runtime.task_adder import TaskAdder, routes
 
 DAY = {"age": 86_400, "count": 5000}
 PARENT = Parent("p", "bull:parents")
@@ -47,6 +48,14 @@ class Redis:
 
 def mail(**fields: Any) -> EmailSend:
     return EmailSend(**{"id": "a7", "to": ["a@example.com"], "subject": "s", "text": "t", **fields})
+
+
+def nested(levels: int) -> Any:
+    """Lists in lists."""
+    deep: Any = 1
+    for _ in range(levels):
+        deep = [deep]
+    return deep
 
 
 def adder(redis: Redis, **entry: Any) -> TaskAdder:
@@ -88,22 +97,98 @@ def test_job_carries_how_long_its_queue_keeps_it(keep: Any, written: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("task_id", "own", "child"),
+    ("fields", "own", "child"),
     [
-        ("614402200001001", "task-614402200001001", "task-614402200001001"),
-        ("0", "task-0", "task-0"),
-        ("-5", "task--5", "task--5"),
-        ("q9w8e7r6t5y4", "q9w8e7r6t5y4", "q9w8e7r6t5y4"),
-        ("k3j9x0ab12cd:reset-password", "k3j9x0ab12cd:reset-password", "k3j9x0ab12cd-reset-password"),
-        ("0:1", "0:1", "0-1"),
-        ("7\n", "7\n", "7\n"),
-        ("٧", "٧", "٧"),
-        ("", "", ""),
+        ({"id": "614402200001001"}, "task-614402200001001", "task-614402200001001"),
+        ({"id": "q9w8e7r6t5y4"}, "q9w8e7r6t5y4", "q9w8e7r6t5y4"),
+        ({"id": "k3j9x0ab12cd:reset-password"}, "k3j9x0ab12cd:reset-password", "k3j9x0ab12cd-reset-password"),
+        ({"id": "0:1"}, "task-0:1", "task-0-1"),
+        ({"idempotency_key": "order:7"}, "order:7", "order-7"),
+        ({"idempotency_key": "7"}, "task-7", "task-7"),
     ],
 )
-def test_job_is_named_as_nodes_producers_name_it(task_id: str, own: str, child: str) -> None:
-    assert job_id(task_id) == own
-    assert job_id(task_id, child=True) == child
+async def test_job_is_named_as_nodes_producers_name_it(fields: dict[str, Any], own: str, child: str) -> None:
+    add = adder(Redis())
+    assert await add(mail(**fields)) == own
+    assert await add(mail(**fields), PARENT) == child
+
+
+# --------------------------------------------------------------------- priority
+
+USER = {"id": "614", "hasPremium": True, "creditSettings": {"plan": "gold"}}
+RUN = {
+    "type": "run-start",
+    "id": "r",
+    "status": "Scheduled",
+    "context": {"swarmId": "s", "userData": USER, "timestamp": "2026-01-01T00:00:00.000Z"},
+    "input": {
+        "runId": "1",
+        "resourceVersionId": "2",
+        "isNewRun": True,
+        "runFrom": "RunView",
+        "startedById": "3",
+        "status": "Scheduled",
+        "userData": USER,
+    },
+    "allocation": {"maxCredits": "1", "maxDurationMs": 1, "maxMemoryMB": 1, "maxConcurrentSteps": 1},
+}
+GOLD = {"enterprise": {"field": "creditSettings.plan", "values": ["gold"]}}
+
+
+async def ranked(
+    task: Any, rule: str | None = None, tiers: dict[str, Any] | None = None, depth: int = 0, **more: Any
+) -> int | None:
+    """The priority that a task's job is added with."""
+    redis = Redis()
+    tree = config(**{task.type: {"task": {} if rule is None else {"priority": rule}}}).model_dump()
+    found = routes(FleetConfig.model_validate({**tree, "tiers": tiers or {}}))
+    await TaskAdder(redis.add, found, depth=lambda queue: depth)(task, **more)
+    said: int | None = redis.added[0][3].get("priority")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("rule", "tiers", "depth", "mails", "runs"),
+    [
+        (None, None, 0, None, 75),
+        ("node", GOLD, 900, None, 75),
+        ("none", None, 900, None, None),
+        ("generic", None, 0, 110, 80),
+        ("generic", None, 950, 119, 80),
+        ("generic", GOLD, 950, 119, 40),
+    ],
+)
+async def test_job_has_the_priority_of_its_types_rule(
+    rule: str | None, tiers: dict[str, Any] | None, depth: int, mails: int | None, runs: int | None
+) -> None:
+    assert await ranked(mail(), rule, tiers, depth) == mails
+    assert await ranked(decode(RUN), rule, tiers, depth) == runs
+
+
+@pytest.mark.parametrize(("said", "found"), [(7, 7), (0, None), (None, 75)])
+async def test_priority_that_is_said_wins_over_the_rule(said: int | None, found: int | None) -> None:
+    assert await ranked(decode(RUN), priority=said) == found
+
+
+async def test_task_that_is_not_what_its_type_says_is_refused_with_the_reason() -> None:
+    broken = decode(RUN).model_copy(update={"input": None})
+    with pytest.raises(PermanentError, match="a task of type 'run-start' can't be given a priority: "):
+        await ranked(broken)
+
+
+async def test_depth_is_asked_when_the_queue_has_been_looked_at() -> None:
+    asked: list[str] = []
+
+    async def admit(queue: str) -> None:
+        asked.append(f"admit {queue}")
+
+    def depth(queue: str) -> int:
+        asked.append(f"depth {queue}")
+        return 0
+
+    found = routes(config(email_send={"task": {"priority": "generic"}}))
+    await TaskAdder(Redis().add, found, admit=admit, depth=depth)(mail())
+    assert asked == ["admit email-send", "depth email-send"]
 
 
 # ----------------------------------------------------------------------- adding
@@ -163,6 +248,28 @@ async def test_task_that_can_never_be_added_is_refused_with_the_reason(task: Any
         await adder(redis, max_data=200)(task)
     assert str(refused.value).startswith(refusal)
     assert redis.added == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "task", "refusal"),
+    [
+        ({}, mail(extra=nested(99)), None),
+        ({}, mail(extra=nested(100)), "expected at most 100 levels, found more"),
+        ({"max_depth": 250}, mail(extra=nested(249)), None),
+        ({"max_depth": 250}, mail(extra=nested(250)), "expected at most 250 levels, found more"),
+        ({"max_chars": 100}, mail(), None),
+        ({"max_chars": 100}, mail(text="x" * 60), "data: expected at most 100 characters in all, found more"),
+    ],
+    ids=lambda value: "",
+)
+async def test_task_beyond_what_its_queue_accepts_is_refused(entry: Any, task: Any, refusal: str | None) -> None:
+    if refusal is None:
+        assert await adder(Redis(), **entry)(task) == "a7"
+        return
+    with pytest.raises(PermanentError) as refused:
+        await adder(Redis(), **entry)(task)
+    assert str(refused.value).startswith("a task of type 'email-send' is more than queue email-send accepts: data")
+    assert str(refused.value).endswith(refusal)
 
 
 async def test_task_nested_too_deeply_is_refused() -> None:

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.limits import Limits
+
+_LIMITS = Limits()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
@@ -21,9 +25,17 @@ class Brief:
     log_level: str = "info"
     memory_limit: int | None = None
     """RLIMIT_AS, bytes."""
+    max_depth: int = _LIMITS.max_depth
+    max_chars: int | None = _LIMITS.max_chars
+    """How the queue's jobs are read: see `limits`."""
     path: tuple[str, ...] = ()
     """Where modules are imported from: the host's `sys.path`."""
     host_pid: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of its jobs' data: the host's own, by which it has read them already."""
+        return Limits(max_depth=self.max_depth, max_chars=self.max_chars)
 
     def fields(self) -> dict[str, Any]:
         """The wire form."""

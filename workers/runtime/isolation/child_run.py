@@ -11,9 +11,11 @@ from typing import Any
 
 from opentelemetry import propagate
 
+from config.schema import MAX_DEPTH
 from tasks import TASKS
 from tasks.base import Task
 from tasks.codec import TooNewError, decode
+from tasks.limits import Limits
 from workers.broker.memory import JobMemory
 from workers.contract import StopRequest, Verdict
 from workers.runtime.containment import EscapedError
@@ -28,6 +30,9 @@ log = logging.getLogger(__name__)
 
 #: Calls of one run that are answered at once; further ones wait in the socket.
 MAX_CALLS = 32
+#: Of what a child adds: the widest that any queue may have. Those of the queue it goes to are looked at when it is
+#: added, as for runs elsewhere (`task_adder`).
+ADDED = Limits(max_depth=MAX_DEPTH)
 
 
 class ChildRun:
@@ -224,7 +229,7 @@ def _arguments(do: str, arguments: list[Any]) -> list[Any]:
 def _task(data: Any) -> Task:
     """The task, of its own model where that is known here."""
     try:
-        return decode(data, TASKS)
+        return decode(data, TASKS, limits=ADDED)
     except TooNewError:
         return _ForeignTask.model_validate(data, by_alias=True, by_name=False)
 

@@ -73,6 +73,8 @@ def brief(queue: str, entry: QueueConfig, log_config: LogConfig) -> Brief:
         options=entry.task.options,
         log_level=log_config.level,
         memory_limit=entry.task.children.memory_limit,
+        max_depth=entry.max_depth,
+        max_chars=entry.max_chars,
         path=tuple(sys.path),
         host_pid=getpid(),
     )

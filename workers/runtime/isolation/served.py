@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from tasks.codec import decode
+from tasks.limits import Limits
 from workers.broker import result
 from workers.contract import QueueModule, Services
 from workers.runtime import containment
@@ -63,6 +64,7 @@ class _Child:
         self._threads: _Runs | None = None
         self._loop: asyncio.AbstractEventLoop
         self._end: asyncio.Event
+        self._limits: Limits
         self._module: QueueModule[Any, Any]
         self._process: Callable[..., Any]
         self._records: RecordSender
@@ -88,6 +90,7 @@ class _Child:
 
     async def _serve(self, brief: Brief) -> int:
         try:
+            self._limits = brief.limits
             self._module = self._load(brief.queue, brief.module)
             options = self._module.options.model_validate(dict(brief.options))
             surroundings.log_structured()
@@ -200,7 +203,8 @@ class _Child:
             return self._raised(error, run)
 
     def _read(self, message: Mapping[str, Any]) -> Any:
-        return decode(message["data"], {self._module.task.type_name(): self._module.task})
+        types = {self._module.task.type_name(): self._module.task}
+        return decode(message["data"], types, limits=self._limits)
 
     def _raised(self, error: BaseException, run: RemoteRun) -> dict[str, Any]:
         if isinstance(error, asyncio.CancelledError) and run.cancelled:

@@ -102,9 +102,11 @@ def told(config: FleetConfig, pool: str, queues: Sequence[str]) -> FleetConfig:
             update={
                 "keep": entry.keep,
                 "max_data": entry.max_data,
+                "max_depth": entry.max_depth,
+                "max_chars": entry.max_chars,
                 "limits": entry.limits,
                 "rate": entry.rate,
-                "task": plain.task.model_copy(update={"retry": entry.task.retry}),
+                "task": plain.task.model_copy(update={"retry": entry.task.retry, "priority": entry.task.priority}),
             }
         )
         for queue, entry in config.queues.items()
