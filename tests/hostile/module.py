@@ -32,6 +32,8 @@ class AsyncActs:
 async def opened(options: HostileOptions) -> AsyncIterator[subprocess.Popen[bytes] | None]:
     if options.refuses or (options.refuse_file and os.path.exists(options.refuse_file)):  # noqa: ASYNC240
         raise ValueError(options.refuses or "refused by a file")
+    if options.dies_file and os.path.exists(options.dies_file):  # noqa: ASYNC240
+        os._exit(1)
     await asyncio.sleep(options.opens_in_s)
     note(options, "opened")
     helper = subprocess.Popen(["sleep", "3600"]) if options.helper else None  # noqa: ASYNC220

@@ -25,6 +25,8 @@ class HostileOptions(BaseModel):
     """It can't be opened, for this reason."""
     refuse_file: str = ""
     """It can't be opened while this file exists."""
+    dies_file: str = ""
+    """Its process ends while it opens, as long as this file exists."""
     opens_in_s: float = 0.0
     ends_in_s: float = 0.0
     """How long it takes to close."""

@@ -61,14 +61,14 @@ async def test_last_attempt_is_followed_once_and_those_before_are_not(
 
 async def test_same_failure_told_twice_is_one_job(fleet: Fleet, mails: Any, redis: Redis, prefix: str) -> None:
     worker = await fleet.serve(raises(UserError("no")))
-    told = worker._on_failed
+    told = worker._run._on_failed
     assert told is not None
 
     def twice(*about: Any) -> None:
         told(*about)
         told(*about)
 
-    worker._on_failed = twice
+    worker._run._on_failed = twice
     await mails.add("email-send", MAIL, {"jobId": "m1"})
     await wait_until(lambda: fleet.of(JobFailed))
     await fleet.aftermath.close(5.0)

@@ -540,6 +540,23 @@ async def test_job_that_no_child_can_be_started_for_is_put_off_and_it_is_told_on
         assert await works(pool)
 
 
+async def test_queue_whose_first_child_dies_at_its_start_is_open_and_recovers(tmp_path: Path) -> None:
+    """The queues beside it must not wait for it, nor end with it."""
+    errors: list[Exception] = []
+    deadly = tmp_path / "deadly"
+    deadly.touch()
+    more: dict[str, Any] = {"options": {"dies_file": str(deadly)}, "backoff": Reconnect(0.05, 0.1)}
+    async with children(size=1, on_error=errors.append, children={"memory_limit": "2GB"}, **more) as pool:
+        assert pool.trouble == (
+            "no child process can be started: its process ended with exit code 1 while it started "
+            "(task.children.memory_limit: 2,147,483,648 bytes)"
+        )
+        assert len(errors) == 1
+        deadly.unlink()
+        await wait_until(lambda: not pool.trouble)
+        assert await works(pool)
+
+
 async def test_starts_that_fail_are_tried_again_after_pauses_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[float] = []
 

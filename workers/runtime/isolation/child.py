@@ -43,6 +43,10 @@ class StartError(Exception):
     """A child process could not be started, or could not open its module; the message says why."""
 
 
+class DiedAtStartError(StartError):
+    """It could not be made, or ended before its module had a say: another one may do better."""
+
+
 class _Process(asyncio.SubprocessProtocol):
     """Tells when the process is there, and when it has ended."""
 
@@ -88,7 +92,7 @@ class Child:
         """It was killed, or told to end."""
         self.cause: str | None = None
         """Why it has ended unasked, see events.ChildDied. None: it has not, or was not ready yet."""
-        self._open = self._asked = self._killed = False
+        self._open = self._unable = self._asked = self._killed = False
         self.spent = False
         """Its last job has left it in a state that the next one would suffer from."""
         self.jobs = 0
@@ -111,15 +115,20 @@ class Child:
             self.kill()
             await self._gone()
             if isinstance(error, TimeoutError):
-                raise StartError(f"its module was not open within {START_S:g} s") from None
+                raise DiedAtStartError(f"its module was not open within {START_S:g} s") from None
             if isinstance(error, OSError | RuntimeError | MemoryError):  # the latter by asyncio: no thread, no memory
-                raise StartError(f"its process can't be started: {message(error, MAX_REASON)}") from error
+                raise DiedAtStartError(f"its process can't be started: {message(error, MAX_REASON)}") from error
             if isinstance(error, ValueError | TypeError):
                 raise StartError(f"what it is told is not JSON (task.options): {error}") from error
             raise
         if why is not None:
             await self._gone()
-            raise StartError(why)
+            raise StartError(why) if self._unable else DiedAtStartError(self._at_start(why))
+
+    def _at_start(self, why: str) -> str:
+        limit = self._brief.memory_limit
+        more = "" if limit is None else f" (task.children.memory_limit: {limit:,} bytes)"
+        return f"{why.removesuffix(' before the job did')} while it started{more}"
 
     async def run(self, call: Call) -> Any:
         """See Isolator. One at a time.
@@ -234,6 +243,7 @@ class Child:
         if kind == "ready":
             self._opened(None)
         elif kind == "unable":
+            self._unable = True
             self._opened(clean(str(message["why"]), MAX_REASON))
         elif kind == "log":
             self._write(message["record"], run)

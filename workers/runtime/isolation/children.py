@@ -23,7 +23,7 @@ from workers.contract import CrashedError
 from workers.runtime.isolation import forks
 from workers.runtime.isolation.brief import Brief
 from workers.runtime.isolation.call import Call
-from workers.runtime.isolation.child import Child
+from workers.runtime.isolation.child import Child, DiedAtStartError
 from workers.runtime.isolation.crash import MemoryKills
 from workers.runtime.isolation.place import ChildPlace, NoPlaceError
 from workers.runtime.isolation.starts import BACKOFF, Starts
@@ -99,17 +99,22 @@ class Children:
         )
 
     async def __aenter__(self) -> Self:
-        """Start the first child, and begin to start the others.
+        """Start the first child, and begin to start the others. Where it dies before its module has a say, others
+        follow as ever: the queues beside this one are served meanwhile.
 
         Raises:
-            StartError: it could not be started, or could not open the module.
+            StartError: it could not open the module.
         """
         forks.install()
         self._memory_kills = MemoryKills()
-        self._idle.append(await self._starts.first())
+        try:
+            self._idle.append(await self._starts.first())
+        except DiedAtStartError as error:
+            self._starts.refused(error)
+        else:
+            took_ms = (self.started_in_s or 0.0) * 1000
+            log.info("queue %s: the first child process was ready after %.0f ms", self._brief.queue, took_ms)
         self._closed = False
-        took_ms = (self.started_in_s or 0.0) * 1000
-        log.info("queue %s: the first child process was ready after %.0f ms", self._brief.queue, took_ms)
         self._grow()
         return self
 

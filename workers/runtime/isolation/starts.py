@@ -96,7 +96,7 @@ class Starts:
         try:
             child = await self._timed()
         except Exception as error:
-            self._refused(error)
+            self.refused(error)
             return
         if self.why:
             log.info("queue %s: child processes can be started again", self._queue)
@@ -112,7 +112,8 @@ class Starts:
         self._tell(ChildReady(queue=self._queue, took_s=took_s))
         return child
 
-    def _refused(self, error: Exception) -> None:
+    def refused(self, error: Exception) -> None:
+        """A start has failed: told once for each reason, and followed by a pause."""
         self.failed()
         self._tell(ChildStartFailed(queue=self._queue))
         former, self.why = self.why, str(error)
