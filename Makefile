@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: setup install run check fmt test full conform bench hazards chaos lock clean help
+.PHONY: setup setup-dev install run check fmt test full conform bench hazards chaos lock clean help
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -22,10 +22,12 @@ TEST_NODE := $(dir $(wildcard tests/interop/*/package-lock.json))
 setup: install ## Create .venv and install what `make run` needs (about a minute, once)
 	@echo "Ready: make run"
 
+setup-dev: $(VENV)/dev.stamp ## Install pytest and the development tools too (`make test` and `make check` do it)
+
 install: $(VENV)/run.stamp
 	@sh .ci/npm-ci $(RUN_NODE)
 
-run: install ## Run the main job: Valkey, mail catcher, fleet and Node producer (Ctrl-C drains)
+run: install ## Run the main job: Valkey, mail catcher, fleet and Node producer (Ctrl-C drains; ARGS="--for 15s": ends)
 	@# In a process group of its own, Ctrl-C reaches the fleet and not make, so a clean drain exits 0.
 	@if [ -t 0 ]; then set -m; $(BIN)/fleet dev $(ARGS); else exec $(BIN)/fleet dev $(ARGS); fi
 
@@ -124,7 +126,7 @@ clean: ## Remove what the other commands made: .venv, node_modules, caches, .fle
 	find config tasks registry workers tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Stamps: a second `make setup` finds nothing to do, and a changed lock installs again. The Python stamp holds the
 # folder's path, since a virtual environment works only where it was made.

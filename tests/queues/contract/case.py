@@ -45,7 +45,7 @@ Surroundings: TypeAlias = Callable[[], AbstractAsyncContextManager[Example]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One module under test."""
+    """One module under test: a folder here (`cases()`), or a module of somebody's own by its import."""
 
     queue: str
     module: QueueModule[Any, Any]

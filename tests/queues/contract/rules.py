@@ -1,4 +1,9 @@
-"""What every queue module keeps. Each rule is tried on a module that is opened for it alone."""
+"""What every queue module keeps. Each rule is tried on a module that is opened for it alone.
+
+A rule is a coroutine function: the test that awaits it needs `pytestmark = pytest.mark.asyncio`, or pytest's
+`-o asyncio_mode=auto`. A module outside of this project is tried by a test outside of any package called `tests`,
+which would hide this one (workers/README.md, "Add a queue").
+"""
 
 from __future__ import annotations
 
