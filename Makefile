@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: setup install run check fmt test full conform bench hazards chaos lock clean help
+.PHONY: setup setup-dev install run check fmt test full conform bench hazards chaos lock clean help
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -22,10 +22,12 @@ TEST_NODE := $(dir $(wildcard tests/interop/*/package-lock.json))
 setup: install ## Create .venv and install what `make run` needs (about a minute, once)
 	@echo "Ready: make run"
 
+setup-dev: $(VENV)/dev.stamp ## Install pytest and the development tools too (`make test` and `make check` do it)
+
 install: $(VENV)/run.stamp
 	@sh .ci/npm-ci $(RUN_NODE)
 
-run: install ## Run the main job: Valkey, mail catcher, fleet and Node producer (Ctrl-C drains)
+run: install ## Run the main job: Valkey, mail catcher, fleet and Node producer (Ctrl-C drains; ARGS="--for 15s": ends)
 	@# In a process group of its own, Ctrl-C reaches the fleet and not make, so a clean drain exits 0.
 	@if [ -t 0 ]; then set -m; $(BIN)/fleet dev $(ARGS); else exec $(BIN)/fleet dev $(ARGS); fi
 
@@ -44,6 +46,8 @@ layers:
 	$(BIN)/lint-imports
 config:
 	$(BIN)/fleet config schema --check
+	$(BIN)/fleet schema json --check
+	$(BIN)/fleet schema typescript --check
 	$(BIN)/fleet config check
 	REDIS_URL=redis://redis SMTP_URL=smtp://mail SITE_EMAIL_ALIAS=hi@example.com $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:
@@ -62,7 +66,7 @@ fmt: $(VENV)/dev.stamp ## Format the code and fix what the linter can
 test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to pytest)
 	@sh .ci/npm-ci $(RUN_NODE) $(TEST_NODE)
 	@status=0; \
-	$(call RING,unit) tests/unit tests/queues    || status=1; \
+	$(call RING,unit) -n 2 tests/unit tests/queues || status=1; \
 	$(call RING,integration) tests/integration   || status=1; \
 	$(call RING,interop) tests/interop           || status=1; \
 	$(call RING,acceptance) tests/acceptance     || status=1; \
@@ -96,7 +100,7 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks, or the one that is named after i
 hazards: $(VENV)/dev.stamp ## Show the hazards of the bullmq package's worker beside ours (ARGS="H4 H6": these)
 	@$(BIN)/python -m tests.hazards $(ARGS)
 
-chaos: $(VENV)/dev.stamp ## Torment fleets for 5 minutes, account for every job (ARGS="--seed 7 --minutes 30")
+chaos: $(VENV)/dev.stamp ## Torment fleets for 6 minutes, account for every job (ARGS="--seed 7 --minutes 30")
 	@sh .ci/npm-ci $(TEST_NODE)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -106,9 +110,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 lock: $(VENV)/dev.stamp ## Write the lock files anew after pyproject.toml or a package.json changed (UPGRADE=1: newest)
-	$(COMPILE) pyproject.toml --extra embedded --group dev --output-file requirements-dev.lock
-	$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements-dev.lock \
+	$(COMPILE) pyproject.toml --extra worker --extra embedded --extra uvloop --group dev --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra worker --extra uvloop --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra worker --extra embedded --group build --constraint requirements-dev.lock \
 	  --output-file requirements-run.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 	@set -e; for project in $(RUN_NODE) $(TEST_NODE); do \
@@ -122,7 +126,7 @@ clean: ## Remove what the other commands made: .venv, node_modules, caches, .fle
 	find config tasks registry workers tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Stamps: a second `make setup` finds nothing to do, and a changed lock installs again. The Python stamp holds the
 # folder's path, since a virtual environment works only where it was made.

@@ -89,8 +89,8 @@ def _branches(schema: dict[str, Any], notes: dict[str, Any]) -> Iterator[dict[st
     if "examples" in schema:
         notes.setdefault("examples", schema["examples"])
         schema = {key: value for key, value in schema.items() if key != "examples"}
-    if set(schema) == {"anyOf"}:
-        for branch in schema["anyOf"]:
+    if set(schema) in ({"anyOf"}, {"oneOf"}):
+        for branch in schema.get("anyOf") or schema["oneOf"]:
             yield from _branches(branch, notes)
     else:
         yield schema

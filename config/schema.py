@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 
+from config.pool_section import PoolConfig
 from config.quantities import unexpected
 from config.redis_section import RedisConfig
+from config.scale_section import DepthScale, FixedScale, SloConfig, WorkScale
 from config.section import Section
-from config.units import WHOLE, Backoff, Bytes, Fraction, Keep, Rate, Seconds
+from config.task_section import TaskConfig
+from config.tier_section import TiersConfig
+from config.units import WHOLE, Bytes, Keep, Rate, Seconds
+
+#: The most that `max_depth` may be: what walks data by recursion, as pydantic does, gives up at 255 levels.
+MAX_DEPTH = 250
 
 
 def _lock(value: float) -> float:
@@ -55,15 +62,6 @@ class TracingConfig(Section):
     link: a new trace that only links to it, for hour-long jobs. Defaults to producer."""
 
 
-class PoolConfig(Section):
-    """Queues served by one kind of process; in Kubernetes one Deployment."""
-
-    processes: Annotated[int, Field(ge=1, le=256), WHOLE] = 1
-    """Processes of this pool that the supervisor keeps running. Defaults to 1."""
-    grace: Seconds = 30.0
-    """On SIGTERM, how many seconds running jobs may go on before they are handed back. Defaults to 30s."""
-
-
 class KeepConfig(Section):
     """How long finished jobs stay in Redis where the job's own options don't say. That is the dedupe window."""
 
@@ -74,122 +72,23 @@ class KeepConfig(Section):
 
 
 class UnknownConfig(Section):
-    """A job whose `data.type` this worker does not know may belong to a newer worker."""
+    """A job that a newer worker may be able to read, though this one can't: its `data.type` is not known or not served
+    here, or its `data.schemaVersion` is above what the model knows. It is put off, and fails in the end. Invalid data
+    of a known type fail at once."""
 
     delay: Seconds = 30.0
-    """How long to put it off each time. Defaults to 30s."""
+    """How long it is put off each time. Defaults to 30s."""
     give_up: Seconds = 3600.0
-    """The job's age at which it fails instead. Defaults to 1h."""
+    """The job's age, counted from when it was due, at which it fails instead. Defaults to 1h."""
 
 
-class SloConfig(Section):
-    """What this queue promises; alerts and dashboards are drawn from it."""
+class LimitsConfig(Section):
+    """How much may wait before producers are asked to come back later. Workers work on, whatever waits."""
 
-    p50: Seconds | None = None
-    """Time from being due to being done that half of the jobs keep. Defaults to no promise."""
-    p95: Seconds | None = None
-    """The same for 95 of 100 jobs. Defaults to no promise."""
-    p99: Seconds | None = None
-    """The same for 99 of 100 jobs. Defaults to no promise."""
-    errors: Fraction | None = None
-    """Share of jobs that may fail. Defaults to no promise."""
-    unit: Literal["job", "step"] = "job"
-    """What `throughput` and `peak` count: whole jobs, or the steps of a routine. Defaults to job."""
-    throughput: Rate | None = None
-    """Target: what the queue must be able to do. Defaults to no promise."""
-    peak: Rate | None = None
-    """The highest rate seen in production. Defaults to unknown."""
-    backlog: Annotated[int, Field(ge=0), WHOLE] | None = None
-    """Waiting jobs above which someone should look. Defaults to no bound."""
-
-
-class FixedScale(Section):
-    """As many slots as the processes have."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["policy"]})
-
-    policy: Literal["fixed"] = "fixed"
-    """fixed."""
-    limited_by: Literal["provider", "resources", "validation"] | None = None
-    """Why more slots would not help; informative. Defaults to nothing known."""
-
-
-class DepthScale(Section):
-    """More slots when many jobs wait, fewer when few do."""
-
-    policy: Literal["queue-depth"]
-    """queue-depth."""
-    min: Annotated[int, Field(ge=0), WHOLE]
-    """The fewest slots over the whole fleet."""
-    max: Annotated[int, Field(ge=1), WHOLE]
-    """The most slots over the whole fleet."""
-    up: Annotated[int, Field(ge=1), WHOLE]
-    """Waiting jobs from which a slot is added."""
-    down: Annotated[int, Field(ge=0), WHOLE]
-    """Waiting jobs down to which a slot is taken away."""
-    cooldown: Seconds = 60.0
-    """The least time between two changes. Defaults to 60s."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DepthScale:
-        if self.min > self.max:
-            raise ValueError("min must not exceed max")
-        if self.down >= self.up:
-            raise ValueError("down must be below up")
-        return self
-
-
-class WorkScale(Section):
-    """As many slots as finish the known work within `drain_in`."""
-
-    policy: Literal["work-seconds"]
-    """work-seconds."""
-    min: Annotated[int, Field(ge=0), WHOLE]
-    """The fewest slots over the whole fleet."""
-    max: Annotated[int, Field(ge=1), WHOLE]
-    """The most slots over the whole fleet."""
-    drain_in: Seconds
-    """The time in which the waiting jobs should be done."""
-    cooldown: Seconds = 60.0
-    """The least time between two changes. Defaults to 60s."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> WorkScale:
-        if self.min > self.max:
-            raise ValueError("min must not exceed max")
-        return self
-
-
-class RetryConfig(Section):
-    """What happens after a failure where the job's own options don't say."""
-
-    attempts: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
-    """Attempts in all, the first included. Defaults to 1."""
-    backoff: Backoff = Backoff(delay_s=0.0, factor=1.0, max_s=None)
-    """`10s`: always that; `2s x2`: doubling; `2s x2 max 5m`: up to that. Defaults to none."""
-    jitter: Fraction = 0.0
-    """Share of each wait that is drawn at random, so that retries spread out. Defaults to 0%."""
-    over_job: tuple[Literal["attempts", "backoff"], ...] = ()
-    """Which of these win over the job's own options. Defaults to none of them."""
-
-
-def _never(value: Any) -> Any:
-    return {"attempts": 1, "over_job": ["attempts"]} if value == "never" else value
-
-
-Retry = Annotated[RetryConfig, BeforeValidator(_never, json_schema_input_type=RetryConfig | Literal["never"])]
-
-
-class TaskConfig(Section):
-    """Settings of the task, as opposed to the queue it travels in."""
-
-    timeout: Seconds
-    """How long one attempt may run before it is cancelled and counts as failed."""
-    retry: Retry = RetryConfig()
-    """A mapping, or `never`: one attempt, whatever the job says. Defaults to one attempt, unless the job says
-    more."""
-    options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    """Settings of the queue's own module, which checks them. Defaults to none."""
+    depth: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Jobs that may wait. It is looked once a second, so a little more gets in meanwhile. Defaults to no limit."""
+    age: Seconds | None = None
+    """How long the oldest waiting job may have been due. Defaults to no limit."""
 
 
 class QueueConfig(Section):
@@ -197,12 +96,19 @@ class QueueConfig(Section):
 
     pool: str
     """The pool whose processes serve it."""
+    module: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] | None = None
+    """The importable Python module whose MODULE serves it, for queues of your own: `acme.invoices`. Defaults to the one
+    that Fleet brings for a queue of this name."""
     concurrency: Annotated[int, Field(ge=1, le=10_000), WHOLE]
     """Slots: jobs at once in each process."""
     lock: Annotated[Seconds, AfterValidator(_lock)] = 60.0
     """How long a job stays ours without renewal; renewed at half of it. Defaults to 60s."""
     stalls: Annotated[int, Field(ge=0, le=1000), WHOLE] = 1
     """Times a job may stall (its worker died) before it fails. Defaults to 1."""
+    deaths: Annotated[int, Field(ge=1, le=1000), WHOLE] = 3
+    """Times that its process of the pool may die while the job runs before it fails as poison, its attempts unspent,
+    since others ran there too. They are not counted as stalls. A child process (`isolation: process`) that dies takes
+    its own job alone with it, and that is a failed attempt: `attempts` bounds them. Defaults to 3."""
     stall_check: Annotated[Seconds, AfterValidator(_stall_check)] | None = None
     """Seconds between two looks for jobs whose worker died, over all workers of the queue; one starts again after
     `lock` and up to two looks. Defaults to 30s, or to half of `lock` where that is shorter."""
@@ -213,14 +119,22 @@ class QueueConfig(Section):
     """At most so many jobs started over the whole fleet, `100/1m`. Defaults to no limit."""
     max_data: Bytes = 4_194_304
     """The largest job data accepted; a larger job fails at once. Defaults to 4MB."""
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH), WHOLE] = 100
+    """Levels of objects and lists in job data, the data themselves being the first; a deeper job fails at once. Node's
+    tasks have about 15, and what walks them by recursion gives up from 250 on. Defaults to 100."""
+    max_chars: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Characters of all strings in job data together, names of fields included; a job with more fails at once. Defaults
+    to no limit but `max_data`."""
     keep: KeepConfig = KeepConfig()
     """How long finished jobs stay where the job doesn't say."""
+    limits: LimitsConfig = LimitsConfig()
+    """How much may wait before it is full."""
     on_unknown: UnknownConfig = UnknownConfig()
-    """What becomes of a job of a type that is not known here."""
+    """What becomes of a job of a type, or of a version of its shape, that is not known here."""
     slo: SloConfig = SloConfig()
-    """What the queue promises."""
+    """What the queue promises. Nothing acts on it yet."""
     scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
-    """How the number of slots follows the load. Defaults to fixed."""
+    """How the number of slots follows the load. Nothing acts on it yet: it is as with fixed, which is the default."""
     task: TaskConfig
     """How one job is run."""
 
@@ -236,6 +150,8 @@ class FleetConfig(Section):
     """What is written to standard error."""
     tracing: TracingConfig = TracingConfig()
     """Traces of what becomes of a job."""
+    tiers: TiersConfig = TiersConfig()
+    """Whose a task is, where ladders and priorities ask for it."""
     pools: Annotated[dict[str, PoolConfig], Field(json_schema_extra={"minProperties": 1})]
     """The kinds of process, by name."""
     queues: Annotated[dict[str, QueueConfig], Field(json_schema_extra={"minProperties": 1})]

@@ -1,6 +1,7 @@
 """The task types, found: each module of this package may define some, and none is listed by hand.
 
-`TASKS` maps what `data.type` carries to the model. A Task subclass whose `type` is not a literal is a base for others.
+`TASKS` maps what `data.type` carries to the model, `AnyTask` is the union of them all. A Task subclass whose `type` is
+not a literal is a base for others.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
 from types import MappingProxyType, ModuleType
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
+
+from pydantic import Field
 
 from tasks.base import Task
 
-__all__ = ["TASKS", "Task", "collect"]
+__all__ = ["TASKS", "AnyTask", "Task", "any_of", "collect"]
 
 
 def collect(modules: Iterable[ModuleType]) -> Mapping[str, type[Task]]:
@@ -38,6 +43,12 @@ def collect(modules: Iterable[ModuleType]) -> Mapping[str, type[Task]]:
     return MappingProxyType(found)
 
 
+def any_of(models: Iterable[type[Task]]) -> Any:
+    """The annotation of a field that holds a task of one of these types, told apart by `type`."""
+    union: Any = reduce(or_, models)
+    return Annotated[union, Field(discriminator="type")] if get_args(union) else union
+
+
 def _is_task_type(value: object) -> bool:
     if not (inspect.isclass(value) and issubclass(value, Task)):
         return False
@@ -52,3 +63,9 @@ def _modules() -> Iterable[ModuleType]:
 
 TASKS: Mapping[str, type[Task]] = collect(_modules())
 """What `data.type` carries → the model of that task type."""
+
+if TYPE_CHECKING:
+    AnyTask: TypeAlias = Task  # what it is to a type checker, which finds no modules
+else:
+    AnyTask = any_of(TASKS.values())
+    """A task of any type, for pydantic: `TypeAdapter(AnyTask)`, or a field of a model."""

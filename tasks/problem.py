@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
+
+from tasks.declared import Declared, options, steps
 
 #: Longest text that is quoted; a longer one is described by its length, since it may be confidential.
 QUOTED_CHARS = 40
@@ -18,14 +19,6 @@ WORDS_CHARS = 80
 #: Most parts of a path that are shown; models are not that deep, hostile data may be.
 PATH_PARTS = 12
 
-_WORDS = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "an object",
-}
 _EXPECTED = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -55,9 +48,16 @@ class Problem:
 
 def problem(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     """Put one of pydantic's `ValidationError.errors()` into words."""
-    location: tuple[int | str, ...] = error["loc"]
-    if error["type"] == "missing":
-        return Problem(path(location), _declared(model, location), "nothing")
+    way = tuple(steps(model, error["loc"]))
+    location = tuple(part for part, _ in way)
+    at = way[-1][1] if way else Declared(model)
+    match error["type"]:
+        case "missing":
+            return Problem(path(location), at.words, "nothing")
+        case "union_tag_not_found" | "union_tag_invalid" if at.tags and isinstance(error["input"], dict):
+            tag = error["input"].get(at.tag_key, error)
+            where = path((*location, at.tag_key))
+            return Problem(where, _short(options(tuple(at.tags))), "nothing" if tag is error else found(tag))
     return Problem(path(location), _expected(error), found(error["input"]))
 
 
@@ -101,35 +101,12 @@ def _expected(error: Mapping[str, Any]) -> str:
             words = _EXPECTED[kind]
         case _:
             words = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return _short(words)
+
+
+def _short(words: str) -> str:
     words = _one_line(words)
     return words if len(words) <= WORDS_CHARS else words[: WORDS_CHARS - 1] + "…"
-
-
-def _declared(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """What the model declares at a place where nothing was found."""
-    kind: Any = model
-    for part in location:
-        kind = _inner(kind, part)
-    origin = get_origin(kind) or kind
-    if isinstance(origin, type) and issubclass(origin, BaseModel):
-        return "an object"
-    return _WORDS.get(origin, "a value")
-
-
-def _inner(kind: Any, part: int | str) -> Any:
-    kind = _without_none(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        named = (f for name, f in kind.model_fields.items() if part in (f.alias, name))
-        return _without_none(next((f.annotation for f in named), None))
-    arguments = get_args(kind)
-    return _without_none(arguments[-1]) if arguments else None
-
-
-def _without_none(kind: Any) -> Any:
-    if get_origin(kind) in (Union, UnionType):
-        rest = [each for each in get_args(kind) if each is not NoneType]
-        return rest[0] if len(rest) == 1 else None
-    return kind
 
 
 def _part(part: int | str) -> str:

@@ -149,7 +149,7 @@ async def prefix(redis: Redis, request: pytest.FixtureRequest) -> AsyncIterator[
     before = {key async for key in redis.scan_iter(count=1000)}
     yield name
     after = {key async for key in redis.scan_iter(count=1000)}
-    mine = {key for key in after if key.startswith((f"{name}:", f"{{{name}}}:"))}
+    mine = {key for key in after if key.removeprefix("fleet:").startswith((f"{name}:", f"{{{name}}}:"))}
     if mine:
         await redis.delete(*mine)
     strays = after - before - mine
@@ -199,6 +199,7 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
         client = where.commands()
         values: dict[str, Any] = {"name": f"w{len(made)}", "drain_delay_s": 1.0, "lock_ms": 3000, **settings}
         events: list[Event] = []
+        trouble = values.pop("trouble", str)
         renewer = Renewer(where.commands, where.prefix, on_error=lambda error: None)
         worker = FleetWorker(
             queue,
@@ -210,6 +211,7 @@ async def make_worker(endpoint: Endpoint) -> AsyncIterator[MakeWorker]:
             renewer=renewer,
             emit=events.append,
             types=frozenset({"email-send"}),
+            trouble=trouble,
         )
         made.append((worker, client, renewer))
         await worker.start()

@@ -1,5 +1,5 @@
 """A FleetWorker for programs beside the tests (hazards, benchmarks), wired with what a process shares among its queues
-as `workers/fleet.py` does it.
+as `workers/fleet/queues.py` does it.
 """
 
 from __future__ import annotations

@@ -68,10 +68,10 @@ BAD_DATA: dict[str, tuple[Any, str]] = {
     "true": (True, r"data: expected an object, found true \(boolean\)"),
     "no type": ({"id": "task-1", "to": ["a@example.com"]}, r"data\.type: expected a string, found nothing"),
     "a number as type": (mail(type=7), r"data\.type: expected a string, found 7 \(integer\)"),
-    "nothing but a type": (
-        LACKING,
-        r"data\.to: expected a list, found nothing; data\.subject: expected a string, found nothing; "
-        r"data\.text: expected a string, found nothing",
+    "nothing but a type": (LACKING, r"data\.to: expected a list, found nothing"),
+    "neither a text nor a template": (
+        LACKING | {"to": ["a@example.com"]},
+        r"data\.subject: expected a string, found nothing; data\.text: expected a string, found nothing",
     ),
     "no recipient": (mail(to=[]), r"data\.to: expected a length of at least 1, found an empty list"),
     "one text as recipients": (mail(to="dana@example.com"), r'data\.to: expected a list, found "dana@example\.com"'),

@@ -26,7 +26,7 @@ queues:
 """
 WRONG_LINES = [
     "wrong.yaml:1:9: redis.url: ${NOT_SET} is not set; set NOT_SET or NOT_SET_FILE, or give a default: ${NOT_SET:-…}",
-    "wrong.yaml:3:19: pools.communication.processes: expected an integer from 1 to 256, found 'two'",
+    "wrong.yaml:3:19: pools.communication.processes: expected an integer from 1 to 256 or auto, found 'two'",
     "wrong.yaml:3:35: pools.communication.graze: unknown key; did you mean 'grace'?",
     "wrong.yaml:8:5: queues.email-send.concurrency: duplicate key; first written at line 7",
     "wrong.yaml:9:12: queues.email-send.task.timeout: expected a duration like 30s, 5m or 1h30m, found 'fast'",

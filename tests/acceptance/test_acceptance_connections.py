@@ -36,6 +36,7 @@ async def test_number_of_connections_is_told_and_bounded_as_documented(
 
         async def agree() -> Any:
             told = [fleet.metric("fleet_redis_connections") for fleet in (single, supervised)]
+            told.append(supervised.metric("fleet_supervisor_redis_connections"))
             names = [str(entry["name"]) for entry in await admin.client_list()]
             return sum(number or 0 for number in told) == sum(name.startswith(("fleet:", "bull:")) for name in names)
 

@@ -43,10 +43,12 @@ async def test_single_process_delivers_counts_and_drains_on_sigterm(
     _assert_calm(fleet, failed=1, retried=1)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_supervised_processes_share_the_work_and_drain_on_sigint(
-    start_fleet: StartFleet, jobs: Jobs, mail_host: MailHost
+    start_fleet: StartFleet, jobs: Jobs, mail_host: MailHost, loop: str
 ) -> None:
-    fleet = await start_fleet("--set", "pools.communication.processes=2").ready()
+    pool = ["--set", "pools.communication.processes=2", "--set", f"pools.communication.loop={loop}"]
+    fleet = await start_fleet(*pool).ready()
     assert len(fleet.pool_processes()) == 2
     _, checks = fleet.probe("readyz")
     assert {"communication-0.email-send", "communication-1.email-send"} <= set(checks)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests.acceptance.fleet_command import FleetCommand, environment
+from tests.chaos.hostility import overlay
 from tests.faults import FaultProxy
 
 LOCK_S = 3.0
@@ -26,6 +30,7 @@ SETTINGS = (
     "pools.communication.grace=4s",
     f"queues.email-send.lock={LOCK_S:g}s",
     "queues.email-send.stalls=1000",
+    "queues.email-send.deaths=1000",
     "queues.email-send.keep.completed=forever",
     "queues.email-send.keep.failed=forever",
     "queues.email-send.task.timeout=10s",
@@ -36,9 +41,11 @@ SETTINGS = (
 
 
 class ChaosFleet:
-    """`fleet run`, its proxy, and all the processes that it ever had."""
+    """`fleet run` for these queues, its proxy, and all the processes that it ever had."""
 
-    def __init__(self, name: str, port: int, env: Mapping[str, str], folder: Path, processes: int) -> None:
+    def __init__(
+        self, name: str, port: int, env: Mapping[str, str], folder: Path, processes: int, queues: Sequence[str]
+    ) -> None:
         self.name = name
         self.proxy = FaultProxy(port)
         self.exit_codes: Counter[int] = Counter()
@@ -49,6 +56,7 @@ class ChaosFleet:
         self._env = env
         self._folder = folder
         self._processes = processes
+        self._queues = queues
 
     async def start(self) -> None:
         """Start a supervisor; returns before it works."""
@@ -56,9 +64,11 @@ class ChaosFleet:
             await self.proxy.start()
         settings = (*SETTINGS, f"pools.communication.processes={self._processes}")
         arguments = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "workers", "run", "--queues", "email-send", *arguments]
+        hostile = self._folder / "hostile.yaml"
+        hostile.write_text(json.dumps(overlay(LOCK_S)))  # which is YAML
+        command = [sys.executable, "-m", "workers", "run", "-o", str(hostile), "--queues", ",".join(self._queues)]
         env = environment({**self._env, "REDIS_URL": self.proxy.url}, self._folder / "compiled")
-        self.commands.append(await asyncio.to_thread(FleetCommand, command, env=env, cwd=self._folder))
+        self.commands.append(await asyncio.to_thread(FleetCommand, [*command, *arguments], env=env, cwd=self._folder))
 
     @property
     def command(self) -> FleetCommand:
@@ -68,6 +78,14 @@ class ChaosFleet:
     def children(self) -> list[psutil.Process]:
         """Its pool processes now."""
         return self.command.pool_processes()
+
+    def grandchildren(self) -> list[psutil.Process]:
+        """The processes now in which its pool processes run hostile jobs."""
+        found: list[psutil.Process] = []
+        for child in self.children():
+            with suppress(psutil.NoSuchProcess):
+                found += child.children()
+        return found
 
     async def terminate(self, hurried: bool = False) -> None:
         """SIGTERM, a second one if hurried, and wait for the end."""
@@ -91,5 +109,12 @@ class ChaosFleet:
 
     def completions(self) -> Counter[str]:
         """Job id → how often its completion was told, by all processes so far."""
-        records = (record for command in self.commands for record in command.records())
-        return Counter(record["job_id"] for record in records if record["event"] == "job completed")
+        return Counter(record["job_id"] for record in self._records() if record["event"] == "job completed")
+
+    def places(self) -> dict[str, str]:
+        """Job id → the process of this fleet in which it ended, where that was told."""
+        ends = (record for record in self._records() if record["event"] in ("job completed", "job failed"))
+        return {record["job_id"]: f"{self.name}/{record['process']}" for record in ends}
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record for command in self.commands for record in command.records()]

@@ -65,11 +65,12 @@ class MailSink:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         slow = self._draw.random() < SLOW
-        await asyncio.sleep(self._draw.uniform(1.0, 3.0) if slow else self._draw.uniform(0.005, 0.15))
+        takes_s = self._draw.uniform(1.0, 3.0) if slow else self._draw.uniform(0.005, 0.15)
+        await asyncio.sleep(takes_s)
         job = envelope.rcpt_tos[0].partition("@")[0]
         if self._draw.random() < PUT_OFF:
             self._ledger.put_off(job)
             return "451 4.3.0 try again later"
         message = message_from_bytes(envelope.original_content)
-        self._ledger.delivered(job, str(message["Message-ID"]))
+        self._ledger.delivered(job, str(message["Message-ID"]), takes_s)
         return "250 2.0.0 accepted"

@@ -37,6 +37,7 @@ class FleetMischief:
     WEIGHTS: ClassVar[dict[str, int]] = {
         "kill process": 3,
         "kill supervisor": 1,
+        "kill children": 3,
         "stop process": 2,
         "stop everything": 2,
         "replace": 2,
@@ -70,6 +71,10 @@ class FleetMischief:
     async def kill_process(self) -> None:
         """SIGKILL one process; its supervisor starts another."""
         self._signal(self._some_child(), signal.SIGKILL)
+
+    async def kill_children(self) -> None:
+        """SIGKILL every process that runs jobs for the pool processes, which live on."""
+        self._signal(self._fleet.grandchildren(), signal.SIGKILL)
 
     async def kill_supervisor(self) -> None:
         """SIGKILL the supervisor, whose orphans drain beside the next fleet."""

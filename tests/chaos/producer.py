@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -19,16 +20,19 @@ from bullmq import Queue
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.chaos.hostility import QUEUES, Acts, Job
 from tests.chaos.ledger import Ledger
 from tests.chaos.mail_sink import BOUNCE
 
 QUEUE = "email-send"
 SCRIPT = Path(__file__).parents[1] / "interop" / "node" / "add.mjs"
 BOUNCES, DELAYED, PRIORITIZED = 0.02, 0.1, 0.05  # shares of the jobs
+#: Seconds in which no hostile jobs are added, and in which they are, so that the mails have times of both kinds. It
+#: begins in the middle of the quiet ones.
+QUIET_S, HOSTILE_S = 10.0, 10.0
 #: A Node producer ends itself after that long.
 NODE_LIFE_MS = 3_600_000
 
-Job: TypeAlias = dict[str, Any]
 Add: TypeAlias = Callable[[Job], Awaitable[None]]
 
 
@@ -38,13 +42,15 @@ def node_is_there() -> bool:
 
 
 class Producer:
-    """Adds `rate` jobs a second until told to stop.
+    """Adds `rate` mails a second until told to stop, and hostile jobs in every other ten seconds.
 
     Args:
         url: of the server itself; the producer has no part in the network faults.
+        acts: what the hostile jobs do; without any there are none.
+        hostile_every_s: the mean time between two of them in those.
     """
 
-    def __init__(self, ledger: Ledger, url: str, rate: float, seed: str) -> None:
+    def __init__(self, ledger: Ledger, url: str, rate: float, seed: str, acts: Acts, hostile_every_s: float) -> None:
         self.kind = "Node" if node_is_there() else "Python"
         self.restarts = 0
         """Node processes that ended before their time; their unacknowledged jobs were added again."""
@@ -52,15 +58,36 @@ class Producer:
         self._url = url
         self._rate = rate
         self._draw = random.Random(seed)
+        self._acts = acts
+        self._hostile_draw = random.Random(f"{seed}:hostile")
+        self._hostile_every_s = hostile_every_s
         self._count = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Add jobs until `stop`, then return when all of them are acknowledged."""
         async with self._adder() as add:
-            while not stop.is_set():
-                await add(self._next())
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._draw.expovariate(self._rate))
+            hostile = asyncio.create_task(self._add_hostile(add, stop))
+            try:
+                while not stop.is_set():
+                    await add(self._next())
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), self._draw.expovariate(self._rate))
+                await hostile
+            finally:
+                hostile.cancel()
+                await asyncio.wait({hostile})
+
+    async def _add_hostile(self, add: Add, stop: asyncio.Event) -> None:
+        began = time.monotonic()
+        while self._acts.names and not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._hostile_draw.expovariate(1 / self._hostile_every_s))
+                return
+            if (QUIET_S / 2 + time.monotonic() - began) % (QUIET_S + HOSTILE_S) < QUIET_S:
+                continue
+            name, job = self._acts.next()
+            self._ledger.sent_hostile(job["opts"]["jobId"], act=name, queue=job["queue"])
+            await add(job)
 
     def _next(self) -> Job:
         self._count += 1
@@ -94,8 +121,8 @@ class Producer:
             else:
                 client = Redis.from_url(self._url, decode_responses=True, protocol=2)
                 stack.push_async_callback(client.aclose)
-                queue = Queue(QUEUE, {"connection": client})
-                yield lambda job: self._add_in_python(queue, job)
+                queues = {name: Queue(name, {"connection": client}) for name in (QUEUE, *QUEUES)}
+                yield lambda job: self._add_in_python(queues[job["queue"]], job)
 
     async def _add_in_python(self, queue: Any, job: Job) -> None:
         while True:
@@ -117,14 +144,16 @@ class _Node:
         self._waiting: dict[str, Job] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
 
     async def add(self, job: Job) -> None:
         """Hand a job over; returns before it is acknowledged."""
         self._waiting[job["opts"]["jobId"]] = job
-        if self._process is None or self._process.returncode is not None:
-            await self._start()
-        else:
-            await self._write(job)
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                await self._start()
+            else:
+                await self._write(job)
 
     async def all_acknowledged(self) -> None:
         """Return when Redis has all jobs."""

@@ -17,6 +17,10 @@ import psutil
 from redis.asyncio import Redis
 
 from tests.chaos.fleet import ChaosFleet
+from tests.chaos.hostile_verdict import HostileVerdict, judge_hostile
+from tests.chaos.hostility import BESIDE, Acts
+from tests.chaos.hostility import QUEUES as HOSTILE
+from tests.chaos.latency import Mail, Spell, neighbours
 from tests.chaos.ledger import Ledger
 from tests.chaos.mail_sink import MailSink
 from tests.chaos.mischief import FleetMischief, ServerMischief
@@ -29,6 +33,8 @@ from tests.queue_view import QueueView, look
 PREFIX = "bull"
 #: Seconds that the jobs may need to come to rest once they are left alone, and the producer to have all acknowledged.
 REST_S, ACKNOWLEDGED_S = 90.0, 60.0
+#: Seconds that the fleets may need to start: ten interpreters, on a machine that may have other work.
+READY_S = 90.0
 #: Marks the environment of a run's processes, so that none that outlives it goes unseen.
 MARK = "CHAOS_RUN"
 
@@ -43,7 +49,8 @@ class Plan:
         fleets: supervisors, each behind a proxy of its own.
         processes: of each fleet.
         rate: jobs a second.
-        only: faults by name; empty for all of them.
+        only: faults and hostile acts by name; empty for all of them.
+        hostile_every_s: the mean time between two hostile jobs, in every other ten seconds.
         rest_s: how long the jobs may need to come to rest afterwards.
     """
 
@@ -53,6 +60,7 @@ class Plan:
     processes: int = 2
     rate: float = 20.0
     only: tuple[str, ...] = ()
+    hostile_every_s: float = 1.0
     rest_s: float = REST_S
 
 
@@ -62,6 +70,9 @@ class Outcome:
 
     plan: Plan
     verdict: Verdict
+    hostile: HostileVerdict
+    late_s: dict[str, list[float]]
+    """How late the mails of each group were; see `neighbours`."""
     faults: Counter[str]
     breaks: int
     """Exchanges that were broken as planned."""
@@ -85,8 +96,10 @@ class ChaosRun:
         self._server = Server(folder, "--appendonly", "yes", "--appendfsync", "always")
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._sink = MailSink(self._ledger, f"{plan.seed}:mails")
-        self._producer = Producer(self._ledger, self._server.url, plan.rate, f"{plan.seed}:jobs")
-        self._watcher = Watcher(self._server.url, PREFIX, QUEUE)
+        self._acts = Acts(f"{plan.seed}:acts", plan.only)
+        jobs = f"{plan.seed}:jobs"
+        self._producer = Producer(self._ledger, self._server.url, plan.rate, jobs, self._acts, plan.hostile_every_s)
+        self._watchers = {queue: Watcher(self._server.url, PREFIX, queue) for queue in (QUEUE, *HOSTILE)}
         self._folder = folder
         self._fleets: list[ChaosFleet] = []
 
@@ -94,16 +107,17 @@ class ChaosRun:
         """All of it; whatever was started has ended on return."""
         began = time.monotonic()
         async with self._started():
-            watching = asyncio.create_task(self._watcher.run())
+            watching = [asyncio.create_task(watcher.run()) for watcher in self._watchers.values()]
             faults = await self._torment()
-            view = await self._rest()
-            for fleet in self._fleets:
-                await fleet.terminate()
+            views = await self._rest()
+            await asyncio.gather(*(fleet.terminate() for fleet in self._fleets))
             survivors = await self._survivors()
-            watching.cancel()
-            await asyncio.wait({watching})
-            await self._watcher.finish()
-            return await self._account(view, faults, survivors, time.monotonic() - began)
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
+            for watcher in self._watchers.values():
+                await watcher.finish()
+            return await self._account(views, faults, survivors, time.monotonic() - began)
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
@@ -117,12 +131,16 @@ class ChaosRun:
             for number in range(self.plan.fleets):
                 folder = self._folder / f"fleet-{number}"
                 folder.mkdir()
-                fleet = ChaosFleet(folder.name, self._server.port, env, folder, self.plan.processes)
+                queues = (QUEUE, *HOSTILE) if self._acts.names else (QUEUE,)
+                fleet = ChaosFleet(folder.name, self._server.port, env, folder, self.plan.processes, queues)
                 stack.push_async_callback(fleet.close)
                 self._fleets.append(fleet)
                 await fleet.start()
-            await asyncio.gather(*(fleet.command.ready() for fleet in self._fleets))
+            await wait_until(self._ready, timeout_s=READY_S, every_s=0.1)
             yield
+
+    def _ready(self) -> bool:
+        return all(fleet.command.is_ready for fleet in self._fleets)
 
     async def _torment(self) -> Counter[str]:
         """Faults and jobs at once, for the planned time; then no more of either."""
@@ -156,18 +174,25 @@ class ChaosRun:
             delivered = sum(bool(entry.deliveries) for entry in self._ledger.entries.values())
             self._say(f"{left:4.0f} s left, {len(self._ledger.added)} jobs added, {delivered} delivered")
 
-    async def _rest(self) -> QueueView:
-        """Wait until every job is done; the queue then, or as far as it came."""
+    async def _rest(self) -> dict[str, QueueView]:
+        """Wait until every job is done; the queues then, or as far as they came."""
         async with Redis.from_url(self._server.url, decode_responses=True, protocol=2) as client:
 
+            async def views() -> dict[str, QueueView]:
+                return {queue: await look(client, PREFIX, queue) for queue in self._watchers}
+
             async def at_rest() -> bool:
-                return (await look(client, PREFIX, QUEUE)).count("completed", "failed") >= len(self._ledger.added)
+                done = sum(view.count("completed", "failed") for view in (await views()).values())
+                return done >= sum(len(self._added(queue)) for queue in self._watchers)
 
             condition: Callable[[], bool | Awaitable[bool]] = at_rest
             self._say("no more faults; waiting for the jobs to come to rest")
-            with suppress(AssertionError):  # the view shows what is missing
+            with suppress(AssertionError):  # the views show what is missing
                 await wait_until(condition, timeout_s=self.plan.rest_s, every_s=0.5)
-            return await look(client, PREFIX, QUEUE)
+            return await views()
+
+    def _added(self, queue: str) -> list[str]:
+        return self._ledger.added if queue == QUEUE else self._ledger.hostile_added(queue)
 
     async def _survivors(self) -> list[psutil.Process]:
         """Processes of the fleets that still live; orphans are given the time to drain."""
@@ -185,17 +210,21 @@ class ChaosRun:
         return [process for process in alive()]
 
     async def _account(
-        self, view: QueueView, faults: Counter[str], survivors: list[psutil.Process], seconds: float
+        self, views: dict[str, QueueView], faults: Counter[str], survivors: list[psutil.Process], seconds: float
     ) -> Outcome:
         async with Redis.from_url(self._server.url, decode_responses=True, protocol=2) as client:
             reasons = {}
-            for job in (job for job, places in view.places.items() if "failed" in places):
-                row: Any = await client.hgetall(f"{PREFIX}:{QUEUE}:{job}")
-                reasons[job] = row.get("failedReason", "")
+            for queue, view in views.items():
+                for job in (job for job, places in view.places.items() if "failed" in places):
+                    row: Any = await client.hgetall(f"{PREFIX}:{queue}:{job}")
+                    reasons[job] = row.get("failedReason", "")
             info: Any = await client.info("server")
         told = sum((fleet.completions() for fleet in self._fleets), Counter())
-        verdict = judge(self._ledger, view, reasons, self._watcher.counts, told)
-        wrong = [*verdict.wrong, *(said for fleet in self._fleets for said in fleet.problems + fleet.proxy.problems)]
+        events = {job: counts for watcher in self._watchers.values() for job, counts in watcher.counts.items() if job}
+        verdict = judge(self._ledger, views[QUEUE], reasons, events, told)
+        hostile = judge_hostile(self._ledger, views, reasons, events, faults)
+        wrong = [*verdict.wrong, *hostile.wrong]
+        wrong += [said for fleet in self._fleets for said in fleet.problems + fleet.proxy.problems]
         wrong += [f"process {process.pid} outlived its fleet" for process in survivors]
         for process in survivors:
             with suppress(psutil.NoSuchProcess):
@@ -203,6 +232,8 @@ class ChaosRun:
         return Outcome(
             plan=self.plan,
             verdict=verdict,
+            hostile=hostile,
+            late_s=self._lateness(),
             faults=faults,
             breaks=sum(planned.fired.is_set() for fleet in self._fleets for planned in fleet.proxy.breaks),
             exit_codes=sum((fleet.exit_codes for fleet in self._fleets), Counter()),
@@ -212,3 +243,19 @@ class ChaosRun:
             seconds=seconds,
             wrong=wrong,
         )
+
+    def _lateness(self) -> dict[str, list[float]]:
+        places = {job: place for fleet in self._fleets for job, place in fleet.places().items()}
+        mails = [
+            Mail(entry.due_at, entry.deliveries[0], places.get(job, ""), entry.server_s)
+            for job, entry in self._ledger.entries.items()
+            if entry.deliveries and entry.due_at is not None and not entry.put_off
+        ]
+        spells = []
+        for job, entry in self._ledger.hostile.items():
+            runs = self._watchers[entry.queue].runs.get(job, [])
+            for number, (begin, end) in enumerate(runs, start=1):
+                # It is told where a job ended; where the starts before that were is not.
+                place = places.get(job, "") if number == len(runs) else ""
+                spells.append(Spell(entry.act, begin, end, entry.queue == BESIDE, place))
+        return neighbours(mails, spells)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.__main__ import plan_of
+from tests.chaos.hostile_verdict import HostileVerdict
 from tests.chaos.ledger import Ledger
 from tests.chaos.report import page
 from tests.chaos.run import Outcome
@@ -61,7 +62,7 @@ def test_good_run_is_counted_and_nothing_is_wrong(account: Account) -> None:
 def test_start_after_an_interrupted_one_may_deliver_again(account: Account) -> None:
     account.events["plain"] += Counter(active=2, stalled=1)
     account.ledger.put_off("plain")
-    account.ledger.delivered("plain", "<plain>")
+    account.ledger.delivered("plain", "<plain>")  # the third of its starts
     verdict = account.judge()
     assert not verdict.wrong
     assert (verdict.extra, verdict.restarted, verdict.stalled) == (1, 1, 1)
@@ -102,6 +103,12 @@ def _delivers_twice_in_one_start(account: Account) -> None:
     account.ledger.delivered("plain", "<plain>")
 
 
+def _delivers_again_where_only_a_put_off_called_for_it(account: Account) -> None:
+    account.events["plain"]["active"] = 2
+    account.ledger.put_off("plain")
+    account.ledger.delivered("plain", "<plain>")
+
+
 def _changes_the_message_id(account: Account) -> None:
     account.events["plain"]["active"] = 2
     account.ledger.delivered("plain", "<other>")
@@ -129,7 +136,11 @@ def _delivers_what_nobody_added(account: Account) -> None:
         (_completes_twice, "plain: completed 2 times"),
         (_tells_twice, "plain: told of as completed 2 times"),
         (_delivers_nothing, "plain: completed, but its mail was never delivered"),
-        (_delivers_twice_in_one_start, "plain: started 1 times and delivered 2 times"),
+        (_delivers_twice_in_one_start, "plain: started 1 times, put off 0 times and delivered 2 times"),
+        (
+            _delivers_again_where_only_a_put_off_called_for_it,
+            "plain: started 2 times, put off 1 times and delivered 2 times",
+        ),
         (_changes_the_message_id, "plain: delivered under several Message-IDs"),
         (_fails_what_can_be_delivered, "plain: failed although its mail can be delivered: job stalled"),
         (_fails_without_a_reason, "bounce: failed without a reason"),
@@ -149,6 +160,8 @@ def test_report_shows_the_counts_and_what_is_wrong(account: Account) -> None:
     outcome = Outcome(
         plan=plan,
         verdict=verdict,
+        hostile=HostileVerdict({"fill disk": Counter({"[Errno 27] a|b": 2}), "block loop": Counter(quarantined=1)}),
+        late_s={"all mails": [0.5, 0.25], "fill disk": []},
         faults=Counter(reset=3),
         breaks=1,
         exit_codes=Counter({0: 2}),
@@ -160,11 +173,17 @@ def test_report_shows_the_counts_and_what_is_wrong(account: Account) -> None:
     )
     text = page(outcome)
     assert """--seed 7 --minutes 1.5 --only 'reset,cut'""" in text
-    assert "| jobs added | 3 |" in text and "| reset | 3 |" in text
+    assert "| mails added | 3 |" in text and "| reset | 3 |" in text
+    assert "| hostile jobs added, and ended | 3 |" in text
+    assert "| of those quarantined, since their process died each time | 1 |" in text
+    assert "| fill disk | [Errno 27] a\\|b | 2 |" in text
+    assert "| all mails | 2 | 0.38 s | 0.50 s |" in text and "| fill disk | 0 | 0.00 s | 0.00 s |" in text
     assert "- plain is in no place" in text
 
 
-@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--only", "earthquake"], ["--seed", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--minutes", "0"], ["--hostile-every", "0"], ["--only", "earthquake"], ["--seed", "x"]]
+)
 def test_plan_that_makes_no_sense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         plan_of(arguments)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.chaos.latency import share_of
 from tests.chaos.ledger import Ledger
 from tests.queue_view import QueueView
 
@@ -26,7 +26,8 @@ class Verdict:
     extra: int = 0
     """Deliveries beyond each job's first; each belongs to a start of the job that was interrupted."""
     restarted: int = 0
-    """Starts that neither the job nor a put-off of its mail called for: the one before was interrupted."""
+    """Starts that neither the job nor a put-off of its mail called for: the one before was interrupted, or its process
+    lacked something."""
     stalled: int = 0
     """Times that a job was put back because its lock had expired."""
     untold: int = 0
@@ -37,9 +38,7 @@ class Verdict:
 
     def late(self, share: float) -> float:
         """The lateness that this share of the deliveries keeps, seconds."""
-        if len(self.late_s) < 2:
-            return self.late_s[0] if self.late_s else 0.0
-        return statistics.quantiles(self.late_s, n=1000, method="inclusive")[min(998, round(share * 1000) - 1)]
+        return share_of(self.late_s, share)
 
 
 def judge(
@@ -82,7 +81,8 @@ def judge(
                 "failed without a reason": state == "failed" and not reasons.get(job),
                 f"completed {happened.get('completed', 0)} times": happened.get("completed", 0) > 1,
                 f"told of as completed {told.get(job, 0)} times": told.get(job, 0) > 1,
-                f"started {starts} times and delivered {deliveries} times": deliveries > starts,
+                f"started {starts} times, put off {entry.put_off} times and delivered {deliveries} times": deliveries
+                > starts - entry.put_off,
                 "delivered under several Message-IDs": len(entry.message_ids) > 1,
             }.items()
             if is_so

@@ -11,6 +11,8 @@ from redis.exceptions import RedisError
 
 #: Events a read may bring.
 BATCH = 1000
+#: Events that say nothing about where a job is.
+ASIDE = frozenset({"added", "progress", "drained"})
 
 
 class Watcher:
@@ -19,6 +21,8 @@ class Watcher:
     def __init__(self, url: str, prefix: str, queue: str) -> None:
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Job id → event → times."""
+        self.runs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        """Job id → when it was active, from and to, seconds since the epoch; the last may have no end (infinite)."""
         self._url = url
         self._key = f"{prefix}:{queue}:events"
         self._last = "0-0"
@@ -47,5 +51,16 @@ class Watcher:
         entries = reply[0][1] if reply else []
         for entry_id, fields in entries:
             self._last = entry_id
-            self.counts[fields.get("jobId", "")][fields["event"]] += 1
+            job, event = fields.get("jobId", ""), fields["event"]
+            self.counts[job][event] += 1
+            self._note(job, event, int(entry_id.partition("-")[0]) / 1000)
         return len(entries)
+
+    def _note(self, job: str, event: str, at: float) -> None:
+        if event in ASIDE:
+            return
+        runs = self.runs[job]
+        if runs and runs[-1][1] == float("inf"):
+            runs[-1] = (runs[-1][0], at)
+        if event == "active":
+            runs.append((at, float("inf")))

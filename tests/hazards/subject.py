@@ -27,6 +27,8 @@ from workers.broker.events import Event, JobActive, JobCompleted, JobFailed, Wor
 from workers.broker.hold import Hold
 from workers.contract import JobContext, retry_all
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 #: Runs the job of this id.
@@ -154,11 +156,16 @@ class Stock(Subject):
 
 
 class Fleet(Subject):
-    """FleetWorker with its executor, wired as `workers/fleet.py` does."""
+    """FleetWorker with its executor, wired as `workers/fleet/queues.py` does."""
 
     async def start(self) -> None:
         setting = self.setting
-        plan = Plan(process=self._process, classify=retry_all, timeout_s=3600, retry=RetryPolicy(attempts=1))
+        plan = Plan(
+            isolation=Inline(self._process),
+            classify=retry_all,
+            ladder=Ladder.timeout(3600),
+            retry=RetryPolicy(attempts=1),
+        )
         limits = Limits(max_data_bytes=10_000, unknown_delay_s=30, unknown_give_up_s=3600)
         self._executor = Executor({"email-send": plan}, limits)
         emitter = Emitter()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from workers.telemetry import logs
+
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
@@ -16,6 +18,9 @@ def restored_logging() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     libraries = {name: logging.getLogger(name).level for name in ("asyncio", "aiohttp", "urllib3", "opentelemetry")}
     yield
+    for handler in set(root.handlers) - set(handlers):
+        if type(handler).__module__ == logs.__name__:
+            handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, old in libraries.items():

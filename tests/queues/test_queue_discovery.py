@@ -76,12 +76,12 @@ def test_name_without_a_folder_is_left_out() -> None:
     [
         ("raise RuntimeError('no luck')", "workers/queues/broken: importing it failed: RuntimeError: no luck"),
         ("import no_such_library", "workers/queues/broken: importing it failed: ModuleNotFoundError: .*no_such_lib"),
-        ("", r"workers/queues/broken/__init__\.py: expected `MODULE = QueueModule\(…\)`, found nothing"),
-        ("MODULE = 7", r"workers/queues/broken/__init__\.py: .* found a int"),
+        ("", r"workers/queues/broken: expected `MODULE = QueueModule\(…\)`, found nothing"),
+        ("MODULE = 7", r"workers/queues/broken: .* found a int"),
         (
             "from workers.queues.email_send import MODULE",
-            "workers/queues/broken: its MODULE is for task type 'email-send'; call the folder email_send"
-            " or give it the task model of 'broken'",
+            "workers/queues/broken: its MODULE is for task type 'email-send', not 'broken': name its queue"
+            " 'email-send', or give it a task model whose type is 'broken'",
         ),
     ],
 )

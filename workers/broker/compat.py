@@ -54,6 +54,8 @@ LOADED = {
     "moveJobFromActiveToWait": Script(9, 3),
     "getRateLimitTtl": Script(2, 1),
     "extendLocks": Script(1, 4),
+    "updateProgress": Script(3, 2),
+    "addLog": Script(2, 3),
 }
 #: What we call and read, and with how many arguments, the object itself included; None: an attribute or a property.
 CALLED: Mapping[str, int | None] = {
@@ -70,8 +72,6 @@ CALLED: Mapping[str, int | None] = {
     "RedisBackend.bclient": None,
     "RedisBackend.keys": None,
     "RedisBackend.toKey": 2,
-    "RedisBackend.updateProgress": 3,
-    "RedisBackend.addLog": 4,
     "RedisBackend.getProcessedChildrenValues": 2,
     "RedisBackend.moveStalledJobsToWait": 3,
     "RedisConnection.__init__": 2,

@@ -24,6 +24,8 @@ class Failed:
     error: str
     """The exception's class or another short, bounded name: safe as a metric label."""
     stack: str = ""
+    failure: str = "permanent"
+    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Retry:
     error: str
     delay_ms: int
     stack: str = ""
+    failure: str = "transient"
+    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

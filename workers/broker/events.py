@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from workers.broker.memory import JobMemory
+
+RungName: TypeAlias = Literal["warn", "checkpoint", "pause", "stop", "cancel", "kill"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
@@ -19,6 +23,8 @@ class JobEvent:
     """1 for the first attempt."""
     trace_id: str = ""
     """32 hex digits, or empty without a trace."""
+    memory: JobMemory | None = None
+    """What the run needed, told with its end where it had a process of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ class JobFailed(JobEvent):
     duration_s: float
     reason: str
     error: str
+    failure: str = "permanent"
+    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,8 @@ class JobRetrying(JobEvent):
     reason: str
     error: str
     delay_s: float
+    failure: str = "transient"
+    """The kind of failure, see contract.FailureClass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,17 @@ class JobLost(JobEvent):
 
     duration_s: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRung(JobEvent):
+    """The run has reached a rung of its ladder."""
+
+    rung: RungName
+    after_s: float
+    """Seconds that the run has taken so far."""
+    attempt_of_rung: int
+    """Which of the rung's tries this is, from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +155,23 @@ class QueuePaused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked:
+    """Something kept the event loop from turning: while it did, nothing else in the process went on."""
+
+    queue: str
+    """Of the job that was running on it, or "unknown"."""
+    task_type: str
+    """As in JobEvent."""
+    job_id: str
+    blocked_s: float
+    stack: str
+    """The frames of the loop's thread while it was blocked, the innermost last."""
+    trace_id: str = ""
+    over: bool = True
+    """False: it is still blocked; a second one tells when that is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionChanged:
     """The connection to Redis was lost or came back."""
 
@@ -142,12 +180,51 @@ class ConnectionChanged:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildReady:
+    """A child process, in which jobs run apart, has opened its module."""
+
+    queue: str
+    took_s: float
+    """Seconds from its start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStartFailed:
+    """A child process could not be started, or could not open its module."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildDied:
+    """A child process has ended unasked."""
+
+    queue: str
+    reason: str
+    """A signal's name; `exit`; `out_of_memory`, by its control group; `killed`, by the last rung of a ladder;
+    `protocol`, since it had sent what is no frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRecycled:
+    """A child process is replaced on purpose."""
+
+    queue: str
+    reason: str
+    """`jobs`, `memory`, or `state`: a job has left it in one that the next would suffer from."""
+
+
+ChildEvent: TypeAlias = ChildReady | ChildStartFailed | ChildDied | ChildRecycled
+
 Event: TypeAlias = (
     JobEvent  # and its subclasses, one for the start, one for progress and one for each ending
     | JobStalled
     | QueueDrained
     | QueuePaused
+    | LoopBlocked
     | WorkerState
     | WorkerError
     | ConnectionChanged
+    | ChildEvent
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from workers.broker.activation import Activation
@@ -11,6 +12,8 @@ from workers.broker.settings import WorkerSettings
 
 #: BullMQ's own words.
 TOO_OFTEN = "job started more than allowable limit"
+# `deferredFailure` in moveToFinished-14.lua; any other failure that was put off is of a job whose worker died.
+_CHILD_FAILED = re.compile("child .+ failed", re.DOTALL)
 
 
 class Gate:
@@ -37,7 +40,8 @@ class Gate:
     async def ending(self, job: Activation) -> Ending | None:
         """The ending of a job that must not run; None: let it in."""
         if job.deferred_failure is not None:  # BullMQ decided before us: stalled too often, or a child failed
-            return Failed(reason=job.deferred_failure, error="Deferred")
+            failure = "permanent" if _CHILD_FAILED.fullmatch(job.deferred_failure) else "crashed"
+            return Failed(reason=job.deferred_failure, error="Deferred", failure=failure)
         if self._max_starts is not None and job.fence > self._max_starts:
             return Failed(reason=TOO_OFTEN, error="StartedTooOften")
         if left_ms := await self._limit_left_ms(job):
@@ -51,7 +55,7 @@ class Gate:
             self._hold_back(ending.delay_ms)
         if self._max_starts is None or job.fence < self._max_starts or not isinstance(ending, Retry):
             return ending
-        return Failed(reason=ending.reason, error=ending.error, stack=ending.stack)
+        return Failed(reason=ending.reason, error=ending.error, stack=ending.stack, failure=ending.failure)
 
     async def _limit_left_ms(self, job: Activation) -> int:
         """Where no rate is configured, moveToActive does not look at a limit that was set by hand, so we do. Only for a

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-_MAGIC = b"FLEASE01"
+#: How long after its end a lease's lock is still renewed where a supervisor reads along, seconds: longer than the
+#: supervisor takes to kill who holds it then (silence.py). Were it gone by then, the job would run elsewhere meanwhile.
+KEPT_S = 20.0
+_MAGIC = b"FLEASE02"
 _HEADER = struct.Struct("<8sdI")  # magic, heartbeat (monotonic seconds), records
-_RECORD = struct.Struct("<IBIdHHH")  # sequence, used, lock_ms, until, bytes of queue, job id, token
+_RECORD = struct.Struct("<IBIdQHHH")  # sequence, used, lock_ms, until, fence, bytes of queue, job id, token
 _HEADER_BYTES, _RECORD_BYTES = 64, 1024
 _BEAT_AT = 8
 _TEXT_BYTES = _RECORD_BYTES - _RECORD.size
@@ -31,7 +34,9 @@ class Lease:
     """Of its lock."""
     lock_ms: int
     until: float = float("inf")
-    """Monotonic seconds after which nobody renews it: its task's last rung has passed."""
+    """Monotonic seconds after which it is not renewed, or KEPT_S later: its task's last rung has passed."""
+    fence: int = 0
+    """BullMQ's `ats` when it was taken; 0: not known."""
 
 
 class LeaseTable:
@@ -91,9 +96,10 @@ class LeaseTable:
             body = b"".join(texts)
             start = at + _RECORD.size
             self._memory[start : start + len(body)] = body
-            _RECORD.pack_into(self._memory, at, odd & 0xFFFFFFFF, 1, lease.lock_ms, lease.until, *map(len, texts))
+            numbers = (lease.lock_ms, lease.until, lease.fence)
+            _RECORD.pack_into(self._memory, at, odd & 0xFFFFFFFF, 1, *numbers, *map(len, texts))
         else:
-            _RECORD.pack_into(self._memory, at, odd & 0xFFFFFFFF, 0, 0, 0.0, 0, 0, 0)
+            _RECORD.pack_into(self._memory, at, odd & 0xFFFFFFFF, 0, 0, 0.0, 0, 0, 0, 0)
         struct.pack_into("<I", self._memory, at, (odd + 1) & 0xFFFFFFFF)
         return fits
 
@@ -108,7 +114,7 @@ class LeaseTable:
 
     def _read(self, at: int) -> Lease | None:
         record = bytes(self._memory[at : at + _RECORD_BYTES])
-        sequence, used, lock_ms, until, *lengths = _RECORD.unpack_from(record, 0)
+        sequence, used, lock_ms, until, fence, *lengths = _RECORD.unpack_from(record, 0)
         (again,) = struct.unpack_from("<I", self._memory, at)
         if sequence & 1 or again != sequence or not used:
             return None
@@ -119,4 +125,4 @@ class LeaseTable:
             queue, job_id, token = (record[a:b].decode() for a, b in pairwise(ends))
         except UnicodeDecodeError:
             return None
-        return Lease(queue, job_id, token, lock_ms, until)
+        return Lease(queue, job_id, token, lock_ms, until, fence)

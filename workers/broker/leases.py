@@ -41,7 +41,7 @@ class Leases:
 
     def add(self, hold: Hold) -> None:
         """Renew this job's lock from now on, without end until the execution says when its last rung is."""
-        lease = Lease(self._queue, hold.job.id, hold.job.token, self._lock_ms)
+        lease = Lease(self._queue, hold.job.id, hold.job.token, self._lock_ms, fence=max(0, hold.job.fence))
         key = self._renewer.hold(lease, partial(self._lost, hold))
         self._holds[hold] = key
         hold.on_bound = partial(self._renewer.bound, key)

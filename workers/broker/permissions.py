@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from workers.broker.keys import own, own_pattern
+
 #: Commands on keys of the prefix, most of them inside BullMQ's scripts, where the server checks each one too.
 ON_KEYS = (
     "bzpopmin", "del", "exists", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hmget", "hmset", "hset",
@@ -27,6 +29,7 @@ HELPFUL = {
     "client|list": "a lost reply is settled less surely",
     "client|kill": "a lost reply is settled less surely",
     "client|unblock": "delayed jobs start up to 0.1 s late",
+    "zcount": "delayed jobs that are due and not fetched yet do not count as waiting",
 }
 #: Needed besides in one case each: a database other than 0, sentinels, a cluster.
 SOMETIMES = ("select", "role", "cluster|slots")
@@ -51,11 +54,16 @@ class Denied:
 
     needed: tuple[str, ...] = ()
     helpful: tuple[str, ...] = ()
+    own_keys: bool = False
+    """He may not use the keys that are Fleet's own."""
 
 
 def rule(prefix: str, commands: Iterable[str] = (*ON_NONE, *HELPFUL, *ON_KEYS)) -> str:
-    """The words for `ACL SETUSER name on >password …` that permit these commands on the prefix, and nothing else."""
-    return f"resetkeys ~{prefix}:* resetchannels -@all {' '.join(f'+{command}' for command in commands)}"
+    """The words for `ACL SETUSER name on >password …` that permit these commands on the prefix and on the keys that
+    are Fleet's own beside it, and nothing else.
+    """
+    granted = " ".join(f"+{command}" for command in commands)
+    return f"resetkeys ~{prefix}:* ~{own_pattern(prefix)} resetchannels -@all {granted}"
 
 
 async def denied(client: Redis, prefix: str) -> Denied:
@@ -67,16 +75,18 @@ async def denied(client: Redis, prefix: str) -> Denied:
     """
     words = {command: _words(command, f"{prefix}:x") for command in (*ON_NONE, *HELPFUL, *ON_KEYS)}
     packed = {json.dumps(example): command for command, example in words.items()}
-    answer = await client.register_script(_CHECK)(args=list(packed))
-    found = [packed[item] for item in answer]
+    own_key = json.dumps(_words("hset", own(prefix, "x")))
+    answer = await client.register_script(_CHECK)(args=[*packed, own_key])
+    found = [packed[item] for item in answer if item in packed]
     return Denied(
         needed=tuple(command for command in found if command not in HELPFUL),
         helpful=tuple(command for command in found if command in HELPFUL),
+        own_keys=own_key in answer and "hset" not in found,
     )
 
 
 def _words(command: str, key: str) -> list[str]:
-    if command in ON_KEYS:
+    if command in ON_KEYS or command == "zcount":
         return [command, key, key, key]  # enough arguments for each, and none that names a key beyond the prefix
     if command in ("evalsha", "eval"):
         return [command, "", "0"]

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from workers.broker.keys import own_pattern
 from workers.broker.permissions import HELPFUL, Denied, denied
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ async def _facts(client: Redis) -> ServerFacts:
 def _judge_permissions(found: Denied, prefix: str) -> None:
     for command in found.helpful:
         log.warning("the Redis user may not run %s: %s", command.replace("|", " "), HELPFUL[command])
+    if found.own_keys:
+        lost = "checkpoints of jobs and counts of process deaths are not kept"
+        log.warning("the Redis user may not use the keys %s: %s; %s", own_pattern(prefix), lost, _WANTED)
     if found.needed:
         grants = " ".join(f"+{command}" for command in found.needed)
         raise ServerRefusedError(

@@ -20,7 +20,7 @@ import msgpack
 from bullmq.redis_connection import loadScript
 from redis.asyncio import Redis
 
-from workers.broker.lease_table import Lease, LeaseTable
+from workers.broker.lease_table import KEPT_S, Lease, LeaseTable
 
 #: A lock is renewed when a third of its life is over, so that two failures in a row do no harm.
 RENEW_AT = 1 / 3
@@ -86,6 +86,7 @@ class Renewer:
         self._prefix = prefix
         self._on_error = on_error
         self._table = table
+        self._kept_s = KEPT_S if table is not None else 0.0
         self._free = list(range(table.records)) if table is not None else []
         self._held: dict[int, _Held] = {}
         self._next = 0
@@ -123,7 +124,7 @@ class Renewer:
         return key
 
     def bound(self, key: int, until: float) -> None:
-        """Renew it until then (monotonic seconds) at the latest."""
+        """Renew it until then (monotonic seconds) at the latest, or KEPT_S longer beside a supervisor."""
         with self._guard:
             held = self._held.get(key)
             if held is None:
@@ -177,7 +178,8 @@ class Renewer:
             due = {
                 held.lease: (key, held)
                 for key, held in self._held.items()
-                if now - held.renewed_at >= held.lease.lock_ms / 1000 * RENEW_AT and now < held.lease.until
+                if now - held.renewed_at >= held.lease.lock_ms / 1000 * RENEW_AT
+                and now < held.lease.until + self._kept_s
             }
         if not due:
             return

@@ -76,10 +76,12 @@ def ended(ending: Ending, about: dict[str, Any], duration_s: float) -> JobEvent:
     match ending:
         case Completed(result=result):
             return JobCompleted(**about, duration_s=duration_s, result=result)
-        case Failed(reason=reason, error=error):
-            return JobFailed(**about, duration_s=duration_s, reason=reason, error=error)
-        case Retry(reason=reason, error=error, delay_ms=delay):
-            return JobRetrying(**about, duration_s=duration_s, reason=reason, error=error, delay_s=delay / 1000)
+        case Failed(reason=reason, error=error, failure=failure):
+            return JobFailed(**about, duration_s=duration_s, reason=reason, error=error, failure=failure)
+        case Retry(reason=reason, error=error, delay_ms=delay, failure=failure):
+            return JobRetrying(
+                **about, duration_s=duration_s, reason=reason, error=error, delay_s=delay / 1000, failure=failure
+            )
         case Delayed(reason=reason, delay_ms=delay):
             return JobDelayed(**about, duration_s=duration_s, reason=reason, delay_s=delay / 1000)
         case HandedBack(reason=reason):

@@ -17,6 +17,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
+from workers.broker.memory import JobMemory
 from workers.broker.result import clean
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ _tracer = trace.get_tracer("fleet.worker")
 _MAX_CARRIER = 16_384
 #: Characters of a reason on a span.
 _MAX_REASON, _MAX_STATUS = 1000, 200
+#: Characters of a stack on a span.
+_MAX_STACK = 4_096
 
 
 def producer_context(opts: Mapping[str, Any]) -> Context:
@@ -85,15 +88,38 @@ def _started(job: Activation, worker: str, links_only: bool) -> Span:
     )
 
 
-def finish(span: Span, ending: Ending, describe: Callable[[str], str] = str) -> None:
+def rung(span: Span, name: str, after_s: float, attempt: int) -> None:
+    """Write on a job's span that its run has reached a rung of its ladder. Never raises."""
+    try:
+        span.add_event(f"ladder {name}", {"fleet.rung.after_s": round(after_s, 3), "fleet.rung.attempt": attempt})
+    except Exception:
+        log.exception("a span could not be told of a rung")
+
+
+def blocked(span: Span, blocked_s: float, stack: str) -> None:
+    """Write on a job's span that it kept the event loop from turning for so many seconds, and where. Never raises."""
+    try:
+        if span.is_recording():  # a task that the job left behind may be the one
+            fields: dict[str, float | str] = {"fleet.loop.blocked_s": round(blocked_s, 3)}
+            span.add_event("loop blocked", {**fields, "code.stacktrace": clean(stack, _MAX_STACK)})
+    except Exception:
+        log.exception("a span could not be told that its job blocked the event loop")
+
+
+def finish(
+    span: Span, ending: Ending, describe: Callable[[str], str] = str, *, memory: JobMemory | None = None
+) -> None:
     """Write the ending on the span. Node leaves failed spans UNSET; ours say ERROR, so that a backend finds them.
 
     Never raises.
 
     Args:
         describe: how a reason may be shown: without secrets.
+        memory: what the run needed, where it had a process of its own.
     """
     try:
+        if memory is not None:
+            span.set_attributes(_memory(memory))
         _tell(span, ending, describe)
         span.end()
     except Exception:
@@ -106,11 +132,21 @@ def _tell(span: Span, ending: Ending, describe: Callable[[str], str]) -> None:
             span.add_event("job completed")
         case Failed() | Retry():
             span.add_event("job failed", {"bullmq.job.failed.reason": clean(describe(ending.reason), _MAX_REASON)})
-            span.set_attribute("error.type", ending.error)
+            span.set_attributes({"error.type": ending.error, "fleet.job.failure": ending.failure})
             span.set_status(Status(StatusCode.ERROR, clean(describe(ending.reason), _MAX_STATUS)))
         case Delayed() | HandedBack() | Lost():
             name = f"job {type(ending).__name__.lower()}"
             span.add_event(name, {"reason": clean(describe(ending.reason), _MAX_REASON)})
+
+
+def _memory(memory: JobMemory) -> dict[str, int]:
+    """Bytes of the process that ran this job alone. The jobs of one event loop share theirs: those have none."""
+    numbers = {
+        "fleet.job.memory.before": memory.before,
+        "fleet.job.memory.after": memory.after,
+        "fleet.job.memory.delta": memory.delta,
+    }
+    return numbers if memory.peak is None else {**numbers, "fleet.job.memory.peak": memory.peak}
 
 
 def trace_id(span: Span) -> str:

@@ -1,24 +1,25 @@
 """The supervisor's side of the leases: renews for a process that can't, and gives back what a dead one held.
 
-A process whose thread is silent but that lives (the GIL is held, SIGSTOP) keeps its jobs until their last rung. What
-a dead process held goes to the front of `wait` at once, instead of after the lock's life and two stalled checks; it
-counts as a stall, so a job that kills its process fails in the end.
+A process whose thread is silent but that lives (the GIL is held, SIGSTOP) keeps its jobs until their last rung, and
+their locks until it is killed for it. What a dead process held waits again at once (give_back.py), instead of after
+the lock's life and two stalled checks; a job that kills its process again and again fails in the end (deaths.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bullmq.queue_keys import QueueKeys
-from bullmq.redis_connection import loadScript
 from redis.asyncio import Redis
 
-from workers.broker.lease_table import Lease, LeaseTable
+from workers.broker.deaths import Bounds
+from workers.broker.give_back import GiveBack
+from workers.broker.lease_table import KEPT_S, LeaseTable
 from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.renewer import RENEW_AT, renew
 
@@ -29,42 +30,11 @@ log = logging.getLogger(__name__)
 SILENT_S = 1.5
 #: Between two looks at the tables, seconds.
 LOOK_S = 0.1
-#: Tries to give back a dead process's job while Redis is away; the stalled check has it after that.
-TRIES = 20
-
-# As moveStalledJobsToWait-9.lua counts a stall, for a job whose lock still is the dead process's.
-_COUNT_STALL = """
-if redis.call("GET", KEYS[1] .. ":lock") ~= ARGV[2] then return 0 end
-local stalls = redis.call("HINCRBY", KEYS[1], "stc", 1)
-if stalls > tonumber(ARGV[3]) and redis.call("HEXISTS", KEYS[1], "rjk") == 0 then
-  redis.call("HSET", KEYS[1], "defa", "job stalled more than allowable limit")
-end
-redis.call("XADD", KEYS[2], "*", "event", "stalled", "jobId", ARGV[1])
-return stalls
-"""
 
 
 def table_path(directory: Path, pid: int | str) -> Path:
     """The lease table of the process with this id."""
     return directory / f"leases-{pid}.map"
-
-
-async def give_back(client: Redis, prefix: str, lease: Lease, max_stalls: int) -> bool:
-    """Count a stall and move the job to the front of `wait`, in one transaction. False: it was not ours any more.
-
-    Raises:
-        redis.exceptions.RedisError, OSError: nothing is known; trying again is safe, the lock decides.
-    """
-    names = QueueKeys(prefix)
-    keys = names.getKeys(lease.queue)
-    job = names.toKey(lease.queue, lease.job_id)
-    order = ("active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events")
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.eval(_COUNT_STALL, 2, job, keys["events"], lease.job_id, lease.token, max_stalls)
-        move = [keys[name] for name in order]
-        pipe.eval(loadScript("moveJobFromActiveToWait-9.lua"), len(move), *move, lease.job_id, lease.token, job)
-        counted, _ = await pipe.execute()
-    return int(counted) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +52,8 @@ class Takeover:
         client: commands; closed on stop.
         prefix: BullMQ's key prefix.
         directory: where each child keeps its table, see `table_path`.
-        max_stalls: of each queue.
+        bounds: of each queue.
+        on_poison: told the queue and the id of a job that is not run any more.
         reconnect: the waits between tries while Redis is away.
     """
 
@@ -93,14 +64,14 @@ class Takeover:
         client: Redis,
         prefix: str,
         directory: Path,
-        max_stalls: Mapping[str, int],
+        bounds: Mapping[str, Bounds],
+        on_poison: Callable[[str, str], None] = lambda queue, job_id: None,
         reconnect: Reconnect = RECONNECT,
     ) -> None:
         self._client = client
-        self._reconnect = reconnect
         self._prefix = prefix
         self._directory = directory
-        self._max_stalls = max_stalls
+        self._back = GiveBack(client, prefix, bounds, on_poison, reconnect)
         self._tables: dict[Path, LeaseTable] = {}
         self._renewed: dict[Path, float] = {}
         self._task: asyncio.Task[None] | None = None
@@ -136,33 +107,44 @@ class Takeover:
         watching = self._task is not None and not self._task.done()
         return WatchHealth(watching, f"{len(self._tables)} lease tables" if watching else "not watching")
 
-    def died(self, pid: int) -> None:
-        """This process is dead: give back what it held."""
+    def bound(self, bounds: Mapping[str, Bounds]) -> None:
+        """Judge by these from now on."""
+        self._back.bounds = dict(bounds)
+
+    def busy_until(self, pid: int) -> float | None:
+        """Monotonic seconds until which one of this process's jobs may run; None: it holds none. Infinite: it holds
+        some of which none runs. A lease without end is that of a job that is about to start or to end, which nothing
+        is to be waited for: it must not outvote the others.
+        """
+        table = self._table(table_path(self._directory, pid))
+        leases = table.leases() if table is not None else []
+        ends = [lease.until for lease in leases if math.isfinite(lease.until)]
+        return max(ends, default=math.inf if leases else None)
+
+    def died(self, pid: int, notice: str | None) -> None:
+        """This process has ended: give back what it held.
+
+        Args:
+            notice: how it died. None: it was asked to end, which is not for its jobs to answer for.
+        """
         path = table_path(self._directory, pid)
-        table = self._tables.pop(path, None) or LeaseTable.open(path)
+        table = self._table(path)
+        self._tables.pop(path, None)
         self._renewed.pop(path, None)
         if table is None:
             return
-        for lease in table.leases():
-            task = asyncio.create_task(self._give_back(lease))
+        if leases := table.leases():
+            task = asyncio.create_task(self._back.all(leases, notice))
             self._giving.add(task)
             task.add_done_callback(self._giving.discard)
         table.close()
         path.unlink(missing_ok=True)
 
-    async def _give_back(self, lease: Lease) -> None:
-        for failures in range(1, TRIES + 1):
-            try:
-                given = await give_back(self._client, self._prefix, lease, self._max_stalls.get(lease.queue, 1))
-            except Exception as error:
-                log.warning("job %s of a dead process can't be given back yet: %s", lease.job_id, error)
-                await asyncio.sleep(self._reconnect.wait_s(failures))
-            else:
-                if given:
-                    log.warning(
-                        "job %s of %s was held by a process that died; it waits again", lease.job_id, lease.queue
-                    )
-                return
+    def _table(self, path: Path) -> LeaseTable | None:
+        table = self._tables.get(path) or LeaseTable.open(path)
+        if table is not None:
+            self._tables[path] = table
+        return table
 
     async def _watch(self) -> None:
         while True:
@@ -174,12 +156,11 @@ class Takeover:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, path: Path) -> None:
-        table = self._tables.get(path) or LeaseTable.open(path)
+        table = self._table(path)
         if table is None:
             return
-        self._tables[path] = table
         now = time.monotonic()
-        held = [lease for lease in table.leases() if now < lease.until]
+        held = [lease for lease in table.leases() if now < lease.until + KEPT_S]
         shortest_s = min((lease.lock_ms / 1000 for lease in held), default=0.0)
         if not held or table.silence_s() <= min(SILENT_S, shortest_s * RENEW_AT):
             self._renewed.pop(path, None)

@@ -12,33 +12,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from bullmq import Job, Worker
 from opentelemetry.trace import Span
 from redis.asyncio import Redis
 
-from workers.broker import spans
 from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
+from workers.broker.checkpoints import CLOSE_S, Checkpoints
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Ending, Lost
+from workers.broker.endings import Failed
 from workers.broker.events import (
-    JobActive,
-    JobProgress,
     JobStalled,
     QueueDrained,
     QueuePaused,
     WorkerState,
 )
 from workers.broker.execution import Execute, Execution
-from workers.broker.finish import Finish, stored
 from workers.broker.gate import Gate
-from workers.broker.hold import Hold, Interrupt
+from workers.broker.hold import Interrupt
+from workers.broker.job_run import JobRun
 from workers.broker.leases import Leases
 from workers.broker.loop import Loop
 from workers.broker.pause import PauseWatch
 from workers.broker.renewer import Renewer
-from workers.broker.reports import Emit, Reports, ended
+from workers.broker.reports import Emit, Reports
 from workers.broker.settings import WorkerSettings
 
 #: Of the time that `stop` gives, the share (and the most seconds) kept for writing hand-backs.
@@ -71,6 +68,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         renewer: keeps the locks; shared with other workers, stopped by whoever made it.
         types: the known task types, the bounded set for labels.
         describe: how a reason is written on a span; takes the secrets out.
+        on_failed: told each job that has failed for good, once Redis has it, with its span. Must not raise.
+        trouble: why no job can be run at all; empty while they can be.
     """
 
     def __init__(
@@ -86,16 +85,18 @@ class FleetWorker(Worker):  # type: ignore[misc]
         emit: Emit,
         types: frozenset[str] = frozenset(),
         describe: Callable[[str], str] = str,
+        on_failed: Callable[[Activation, Failed, Span], None] | None = None,
+        trouble: Callable[[], str] = str,
     ) -> None:
         super().__init__(queue, None, {"connection": client, "prefix": prefix, **settings.options()})
         self.settings = settings
         self.backend: FleetBackend = FleetBackend(queue, client, blocking, prefix, settings)
         self._reports = Reports(queue, emit, types, self.isConnectionError)
-        self._execution = Execution(execute, self._reports.error, lambda: self._torn_down)
+        self._trouble = trouble
         self._blocking = blocking
-        self._describe = describe
         self._renewer = renewer
         self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
+        self._checkpoints = Checkpoints(client, prefix, queue, self._reports.error)
         self._doorman = Doorman(
             self.backend,
             settings.drain_delay_s,
@@ -111,7 +112,21 @@ class FleetWorker(Worker):  # type: ignore[misc]
             self._reports.error,
             settings.pause_look_s,
         )
-        self._gate = Gate(self.backend, settings, self._doorman.limit, self._reports.error)
+        self._run = JobRun(
+            self.name,
+            self.backend,
+            settings,
+            execution=Execution(execute, self._reports.error, lambda: self._torn_down),
+            gate=Gate(self.backend, settings, self._doorman.limit, self._reports.error),
+            doorman=self._doorman,
+            leases=self._leases,
+            checkpoints=self._checkpoints,
+            reports=self._reports,
+            closing=lambda: self.closing,
+            before=self._advance_scheduler,
+            describe=describe,
+            on_failed=on_failed,
+        )
         self._slots: list[Loop] = []
         self._loops: list[Loop] = []
         self._opened = 0
@@ -190,6 +205,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         busy = f"{len(self._leases)} of {len(self._slots)} slots busy"
         if self._pause.paused:
             busy += "; the queue is paused for everyone, until queue.resume() is called"
+        if trouble := self._trouble():
+            return WorkerHealth(False, f"{trouble}; {busy}")
         return WorkerHealth(self.is_up, busy if self.is_up else f"Redis does not answer; {busy}")
 
     # ------------------------------------------------------- BullMQ's own names
@@ -236,52 +253,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
             job = job or await self._doorman.next(token)
             if job is None:
                 return
-            job = await self._work(job)
-
-    async def _work(self, job: Activation) -> Activation | None:
-        """One job from active to its ending; the next job, if it came back with the ending."""
-        span = spans.start(job, self.settings.name, links_only=self.settings.links_only)
-        hold = Hold(
-            job,
-            self.backend,
-            self._reports.error,
-            on_progress=lambda value: self._reports.emit(JobProgress(**self._reports.about(job, span), value=value)),
-        )
-        self._leases.add(hold)
-        started = time.monotonic()
-        ending: Ending = Lost(reason="its slot was cancelled")
-        try:
-            with structlog.contextvars.bound_contextvars(
-                queue=self.name, job_id=job.id, job_name=job.name, attempt=job.attempts_made + 1
-            ):
-                self._reports.emit(JobActive(**self._reports.about(job, span), wait_s=job.wait_s))
-                if self.closing:
-                    hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
-                await self._advance_scheduler(job)
-                ending = stored(await self._ending(job, hold, span), job, self._reports.error)
-                hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
-                finish = Finish(
-                    self.backend, job, ending, self._reports.error, self._reports.up, self.settings.reconnect
-                )
-                ending, fetched = await finish.write(lambda: not self.closing and not self._doorman.limited)
-        finally:
-            self._leases.remove(hold)
-            spans.finish(span, ending, self._describe)
-        self._reports.emit(ended(ending, self._reports.about(job, span), time.monotonic() - started))
-        self._doorman.note(fetched)
-        if self.closing and not isinstance(ending, Lost):
-            await self._wake_others()
-        return fetched.activation
-
-    async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
-        refused = await self._gate.ending(job)
-        return refused or self._gate.after(await self._execution.run(job, hold, span), job)
-
-    async def _wake_others(self) -> None:
-        try:
-            await self.backend.wake()
-        except Exception as error:
-            self._reports.error(error, "wake")
+            job = await self._run.work(job)
 
     async def _advance_scheduler(self, job: Activation) -> None:
         """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""
@@ -318,6 +290,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
             loop.task.cancel()
         if self._loops:
             await asyncio.wait([loop.task for loop in self._loops], timeout=1.0)
+        await self._checkpoints.close(0.0 if self._torn_down else CLOSE_S)
         try:
             await self._blocking.aclose()
         except Exception as error:

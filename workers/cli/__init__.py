@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
@@ -17,6 +18,9 @@ def main() -> None:
     if message := strangers():
         print(message, file=sys.stderr)
         raise SystemExit(1)
+    if find_spec("redis") is None:
+        print("fleet: only the tasks are installed: pip install 'fleet-workers[worker]'", file=sys.stderr)
+        raise SystemExit(78)
     from workers.broker import compat
 
     if message := compat.refusal_of(compat.version()):

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from workers.cli import config as config_group
+from workers.cli import schema as schema_group
 from workers.cli.dev import dev
 from workers.cli.run import run
+from workers.cli.workers import workers
 
 
 def _version(asked: bool) -> None:
@@ -39,4 +41,6 @@ def fleet(
 
 app.command()(run)
 app.command()(dev)
+app.command()(workers)
 app.add_typer(config_group.app, name="config", help="Check, show and explain the configuration.")
+app.add_typer(schema_group.app, name="schema", help="The jobs' data in JSON Schema and TypeScript; compare versions.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 from config.errors import ConfigError
 from config.json_schema import SCHEMA_FILE, fleet_schema_text
 from config.loader import LoadedConfig, load
+from config.schema import QueueConfig
 from workers.cli.options import ConfigOption, OverlayOption, SetOption
 
 #: The exit code for a configuration that can't be used, or a key that isn't there.
@@ -27,6 +29,12 @@ def _load(config: Path, overlay: list[Path], set_: list[str]) -> LoadedConfig:
         return load(config, overlays=overlay, overrides=set_)
     except ConfigError as error:
         raise _refused(str(error)) from None
+
+
+def _without_effect(queues: Iterable[QueueConfig]) -> list[str]:
+    """What is configured in vain."""
+    plain = {name: QueueConfig.model_fields[name].default for name in ("slo", "scale")}
+    return [f"queues.*.{name}" for name, default in plain.items() if any(getattr(e, name) != default for e in queues)]
 
 
 def _refused(text: str) -> typer.Exit:
@@ -53,6 +61,8 @@ def check(
     queues, pools = len(loaded.config.queues), len(loaded.config.pools)
     files = ", ".join(str(file) for file in [config, *overlay])
     typer.echo(f"{files}: correct (queues: {queues}, pools: {pools})")
+    if waiting := _without_effect(loaded.config.queues.values()):
+        typer.echo(f"read, but nothing acts on it yet: {', '.join(waiting)}")
 
 
 @app.command()

@@ -36,7 +36,7 @@ from workers.dev.ports import is_free
 from workers.dev.producer import LARGEST_RATE, Producer
 from workers.fleet import SelectionError, build_process, check_options, producer, select
 from workers.ops.server import OpsServerError
-from workers.runtime.pool_child import EXIT_REFUSED
+from workers.runtime.supervision.supervisor import EXIT_REFUSED
 
 EXIT_USAGE = 2
 LARGEST_LOG = 10 * 1024 * 1024  # bytes; a larger one is put aside at the next start

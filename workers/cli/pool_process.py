@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import sys
 from pathlib import Path
 
+from workers.cli.hangup import Hangup, ignored
 from workers.cli.last_exit import run_to_exit
+from workers.cli.lifeline import Lifeline
 from workers.cli.shutdown import serve
+from workers.cli.standard_streams import StandardStreams
 from workers.fleet import PoolBrief, serve_pool
-from workers.runtime import beat
+from workers.runtime.supervision import beat
+from workers.runtime.supervision.event_loop import NoSuchLoopError, use
+from workers.runtime.supervision.life import EXIT_REFUSED
+from workers.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -35,33 +39,27 @@ def command() -> tuple[str, ...]:
 def main() -> int:
     """Serve the queues that standard input names until it closes or a signal comes; returns the exit code."""
     brief = PoolBrief.model_validate_json(sys.stdin.buffer.readline())
-    return run_to_exit(_serve(brief, beat_fd=int(sys.argv[1])))
+    lifeline = Lifeline.of_stdin(brief.pool.grace)
+    try:
+        use(brief.pool.loop)
+    except NoSuchLoopError as error:
+        logs.configure(brief.config.log, process=brief.name)
+        log.error("%s", error)
+        return EXIT_REFUSED
+    return run_to_exit(_serve(brief, lifeline, beat_fd=int(sys.argv[1])))
 
 
-async def _serve(brief: PoolBrief, beat_fd: int) -> int:
-    pools = {brief.config.queues[queue].pool for queue in brief.queues}
-    grace_s = max(brief.config.pools[pool].grace for pool in pools)
-    async with serve_pool(brief) as process:
-        beats = asyncio.create_task(beat.send(beat_fd, lambda: process.started, lambda: process.ready, process.states))
-        orphan = asyncio.create_task(_drain_when_orphaned())
+async def _serve(brief: PoolBrief, lifeline: Lifeline, beat_fd: int) -> int:
+    hangup = Hangup(ignored("this is one process of a pool; the supervisor reads the configuration"))
+    async with serve_pool(brief) as (process, tell):
+        beats = asyncio.create_task(beat.send(beat_fd, tell))
+        streams = StandardStreams()
         try:
-            return await serve(process, grace_s)
+            return await serve(process, brief.pool.grace, lifeline.end())
         finally:
             beats.cancel()
-            orphan.cancel()
-
-
-async def _drain_when_orphaned() -> None:
-    """The supervisor holds our standard input open; its end means that the supervisor is gone."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
-    try:
-        await reader.read()
-        log.warning("the supervisor is gone")
-        os.kill(os.getpid(), signal.SIGTERM)
-    finally:
-        transport.close()
+            streams.close()
+            hangup.close()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,16 @@ class Snooze:
 
 
 @dataclass(frozen=True)
+class Park:
+    """Put this job aside until somebody promotes it (resumes its task), or `wake_s` seconds have passed; the attempt is
+    not spent. Defaults to 30 days.
+    """
+
+    reason: str
+    wake_s: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True)
 class Cancel:
     """End this job as failed, without a retry (moveToFailed, unrecoverable)."""
 
@@ -57,4 +67,11 @@ class HandBack:
     reason: str
 
 
-Outcome: TypeAlias = Snooze | Cancel | RateLimited | WaitForChildren | Requeue | HandBack
+@dataclass(frozen=True)
+class TimeUp:
+    """The run ended since its time was up: the attempt failed as timed out. Made by `StopRequest.outcome()` alone."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Snooze | Park | Cancel | RateLimited | WaitForChildren | Requeue | HandBack | TimeUp

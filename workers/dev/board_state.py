@@ -10,6 +10,10 @@ from statistics import median
 from typing import Literal, TypeAlias
 
 from workers.broker.events import (
+    ChildDied,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -21,7 +25,9 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     QueuePaused,
     WorkerError,
@@ -130,7 +136,7 @@ class BoardState:
                 row.busy = 0 if event.state == "closed" else row.busy
             case JobActive():
                 row.busy += 1
-            case JobProgress():
+            case JobProgress() | JobRung():
                 pass
             case JobEvent():
                 row.busy = max(0, row.busy - 1)
@@ -158,12 +164,14 @@ def describe(event: Event) -> tuple[Tone, str] | None:
         case JobEvent():
             said = _describe_job(event)
             return said and (said[0], f"{_shortened(event.job_id)} {said[1]}")
-        case QueueDrained():
+        case QueueDrained() | ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
             return None
         case QueuePaused():
             return "bad" if event.paused else "note", "paused for everyone" if event.paused else "paused no longer"
         case JobStalled():
             return "bad", f"{_shortened(event.job_id)} stalled, back in the queue"
+        case LoopBlocked():
+            return "bad", f"the event loop was blocked for {span(event.blocked_s)} by {_shortened(event.job_id)}"
         case WorkerState():
             return "note", f"{event.slots} slots {event.state}"
         case WorkerError():
@@ -182,6 +190,8 @@ def _describe_job(event: JobEvent) -> tuple[Tone, str] | None:
             return "start", f"started{attempt}{waited}"
         case JobCompleted():
             return "good", f"completed in {span(event.duration_s)}"
+        case JobRung():
+            return "wait", f"takes {span(event.after_s)} so far: {event.rung}"
         case JobRetrying():
             again = f"again in {span(event.delay_s)}"
             return "wait", f"attempt {event.attempt} failed, {again}: {_reason(event.reason)}"

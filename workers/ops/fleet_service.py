@@ -9,6 +9,8 @@ from workers.contract import Health, Service
 from workers.ops.health import Check
 from workers.ops.server import OpsServer
 from workers.runtime.process import State
+from workers.runtime.supervision.reload import Reload
+from workers.runtime.supervision.view import FleetView
 
 
 class Runner(Service, Protocol):
@@ -40,6 +42,8 @@ class FleetService:
         host, port: where to listen.
         metrics: the exposition and its content type; may be slow.
         close: ends telemetry, last.
+        view: what the processes do, for people on this machine. Defaults to nothing.
+        reload: takes over a new configuration. Defaults to None: it can't be done.
         served, skipped: see Selection.
     """
 
@@ -56,12 +60,17 @@ class FleetService:
         close: Callable[[], Awaitable[None]],
         served: Sequence[str],
         skipped: Mapping[str, str],
+        view: Callable[[], FleetView] | None = None,
+        reload: Reload | None = None,
     ) -> None:
         self._runner = runner
         self._loop = loop
         self._close = close
         self._closed = False
-        self._server = OpsServer(host, port, checks=self.checks, metrics=metrics)
+        workers = (lambda: view().json()) if view is not None else None
+        self._server = OpsServer(host, port, checks=self.checks, metrics=metrics, workers=workers)
+        self.reload = reload
+        """Takes over a new configuration; None: it can't be done."""
         self.served = tuple(served)
         self.skipped = dict(skipped)
         """Queues of the configuration that are not served, and why."""

@@ -1,6 +1,7 @@
-"""The HTTP server of /livez, /readyz, /startupz and /metrics: GET and HEAD, JSON or Prometheus text, nothing else.
+"""The HTTP server of /livez, /readyz, /startupz, /metrics and /workers: GET and HEAD, JSON or Prometheus text, no more.
 
 Answers don't say what software runs here, and a check or a metric that breaks is an answer of 503, never a crash.
+/workers names jobs by their ids, so it answers to this machine alone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
@@ -41,6 +43,7 @@ class OpsServer:
         port: 0 takes a free one, told by `url`.
         checks: called on the loop for each probe; fast, no I/O.
         metrics: called in a thread for each scrape; returns the text and its content type.
+        workers: called on the loop for /workers; fast, no I/O, JSON. Defaults to none: it is not found then.
         metrics_timeout_s: how long a scrape waits for it. Defaults to 5.
     """
 
@@ -53,12 +56,14 @@ class OpsServer:
         checks: Callable[[], Sequence[Check]],
         metrics: Callable[[], tuple[bytes, str]],
         *,
+        workers: Callable[[], Mapping[str, Any]] | None = None,
         metrics_timeout_s: float = METRICS_TIMEOUT_S,
     ) -> None:
         self._host = host
         self._port = port
         self._checks = checks
         self._metrics = metrics
+        self._workers = workers
         self._metrics_timeout_s = metrics_timeout_s
         self._server: _Server | None = None
         self._runner: web.ServerRunner | None = None
@@ -117,12 +122,25 @@ class OpsServer:
         return Check(self.name, listening, self.url if listening else "not listening", frozenset())
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        probe = _PROBES.get(request.path)
-        if probe is None and request.path != "/metrics":
-            return _json(404, {"error": "not found", "paths": [*_PROBES, "/metrics"]})
+        paths = [*_PROBES, "/metrics", *(["/workers"] if self._workers is not None else [])]
+        if request.path not in paths:
+            return _json(404, {"error": "not found", "paths": paths})
         if request.method not in _METHODS:
             return _json(405, {"error": "method not allowed"}, {"Allow": ", ".join(_METHODS)})
-        return await self._exposition() if probe is None else self._probe(probe)
+        if request.path == "/metrics":
+            return await self._exposition()
+        if request.path == "/workers":
+            return self._look(request)
+        return self._probe(_PROBES[request.path])
+
+    def _look(self, request: web.BaseRequest) -> web.Response:
+        if not is_local(request.remote, request.host):
+            return _json(403, {"error": "it names jobs, and answers to this machine alone: ask http://127.0.0.1 here"})
+        try:
+            return _json(200, self._workers() if self._workers is not None else {})
+        except Exception as error:
+            log.exception("what the processes do can't be told")
+            return _json(503, {"error": type(error).__name__})
 
     def _probe(self, probe: Probe) -> web.Response:
         try:
@@ -181,7 +199,27 @@ class _Connection(web.RequestHandler):
         return response
 
 
-def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
+def is_local(peer: str | None, host: str) -> bool:
+    """Whether a request comes from this machine and is meant for it. Pure.
+
+    Args:
+        peer: the address of the other end.
+        host: the header; a page in a browser of this machine could otherwise ask here under a name of its own.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return _is_loopback(peer or "") and (name.lower() == "localhost" or _is_loopback(name.strip("[]")))
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1, where one socket serves both families
+    return (mapped or address).is_loopback
+
+
+def _json(status: int, body: Mapping[str, Any], headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
         status=status,
         text=json.dumps(body) + "\n",

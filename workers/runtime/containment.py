@@ -11,11 +11,12 @@ from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from workers.broker.backend import MAX_REASON
 from workers.broker.result import message
 
+#: Characters of an exception's text. Child processes import this file, and nothing that knows Redis with it.
+MAX_TEXT = 8_192
+
 _inside: ContextVar[bool] = ContextVar("fleet_inside_a_run", default=False)
-_MARK = "_fleet_contains"
 
 
 class EscapedError(Exception):
@@ -23,24 +24,37 @@ class EscapedError(Exception):
 
     def __init__(self, error: BaseException) -> None:
         name = type(error).__name__
-        text = message(error, MAX_REASON)
+        text = message(error, MAX_TEXT)
         super().__init__(f"the processor raised {name}" + ("" if text == name else f": {text}"))
 
 
-def enter() -> None:
-    """Mark the present task's context as that of a run, and see to it that its tasks are contained."""
-    _inside.set(True)
-    loop = asyncio.get_running_loop()
-    former = loop.get_task_factory()
-    if getattr(former, _MARK, False):
-        return
+class _Factory:
+    """The task factory of a loop that has run jobs."""
 
-    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+    def __init__(self, former: Any) -> None:
+        self.former = former
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         work = _contained(coro) if _inside.get() and asyncio.iscoroutine(coro) else coro
-        return former(loop, work, **options) if former is not None else asyncio.Task(work, loop=loop, **options)
+        if self.former is None:
+            return asyncio.Task(work, loop=loop, **options)
+        return self.former(loop, work, **options)
 
-    setattr(make, _MARK, True)
-    loop.set_task_factory(make)
+
+def start(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Make the task of a run. `coro` contains itself; all tasks that are made inside of it are contained."""
+    factory = loop.get_task_factory()
+    if not isinstance(factory, _Factory):
+        factory = _Factory(factory)
+        loop.set_task_factory(factory)
+    token = _inside.set(True)  # the task takes a copy of the context
+    try:
+        if factory.former is None:
+            return asyncio.Task(coro, loop=loop)
+        task: asyncio.Task[Any] = factory.former(loop, coro)
+        return task
+    finally:
+        _inside.reset(token)
 
 
 async def _contained(coro: Coroutine[Any, Any, Any]) -> Any:

@@ -2,62 +2,53 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
+import asyncio
 import random
 import time
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from tasks import TASKS
 from tasks.base import Task
-from tasks.codec import DecodeError, UnknownTaskType, decode
+from tasks.codec import DecodeError, TooNewError, decode
+from tasks.limits import Limits as DataLimits
+from tasks.tier import EnterpriseRule, tier_of
 from workers.broker.activation import Activation
-from workers.broker.backend import MAX_REASON, MAX_STACK
-from workers.broker.endings import Delayed, Ending, Failed, HandedBack, Lost
+from workers.broker.endings import Delayed, Ending, Failed
 from workers.broker.hold import Hold
-from workers.broker.numbers import is_number
-from workers.broker.result import message
-from workers.contract import BackoffStrategy, JobContext, Verdict
+from workers.contract import BackoffStrategy, Verdict
 from workers.runtime import retry
-from workers.runtime.context import HostContext
-from workers.runtime.deadline import CLEANUP_S, Interrupted, Raised, Returned, RunEnd, TimedOut, drive
-from workers.runtime.outcome import ending_of
+from workers.runtime.alarm import Alarm
+from workers.runtime.context import NO_PORTS, HostContext, Ports
+from workers.runtime.deadline import drive
+from workers.runtime.decision import Decision
+from workers.runtime.hint import NO_HINT, hint_of
+from workers.runtime.isolation.call import Call, Isolator
+from workers.runtime.isolation.place import NoPlaceError, Place, Places
+from workers.runtime.ladder import Climb, Ladder
+from workers.runtime.run_end import Interrupted
 
-log = logging.getLogger(__name__)
+#: How long after the end of its ladder a run's lock is still renewed, seconds: for a loop that is late.
+LOCK_SLACK_S = 5.0
 
-#: How long a module's own back-off may take to answer, seconds; within LOCK_SLACK_S.
-STRATEGY_S = 2.0
-
-#: How long after its time-out a run's lock is still renewed, seconds: for its clean-up and for a loop that is late.
-LOCK_SLACK_S = CLEANUP_S + 5.0
-#: Frames of a stack trace that are stored with the job.
-STACK_FRAMES = 30
+_RULE = EnterpriseRule()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How one task type is run on one queue; computed at start."""
 
-    process: Callable[[Any, JobContext], Awaitable[Any]]
+    isolation: Isolator
     classify: Callable[[Exception], Verdict]
-    timeout_s: float
-    """Seconds for one run of the processor; then it is cancelled and the attempt has failed."""
+    ladder: Ladder
+    """What is done to a run that takes long."""
     retry: retry.RetryPolicy
+    task: type[Task] | None = None
+    """The model of its data. None: the one that `tasks` has for this type."""
     backoff: BackoffStrategy | None = None
     """For jobs whose own backoff is of a type that BullMQ does not know."""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A run that failed, before it is known what follows."""
-
-    reason: str
-    error: str
-    cause: Exception
-    stack: str = ""
-    verdict: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +58,11 @@ class Limits:
     max_data_bytes: int
     """The largest job data, in bytes of its JSON as stored; a larger job fails at once."""
     unknown_delay_s: float
-    """Seconds for which a job of an unknown type is put off each time."""
+    """Seconds for which a job of an unknown type, or of a newer version of its shape, is put off each time."""
     unknown_give_up_s: float
-    """Age of a job in seconds, counted from when it was due, at which an unknown type fails instead of being put
-    off."""
+    """Age of such a job in seconds, counted from when it was due, at which it fails instead of being put off."""
+    data: DataLimits = field(default_factory=DataLimits)
+    """How deep the data may be nested, and how many characters they may have; what is beyond fails at once."""
 
 
 class Executor:
@@ -78,6 +70,8 @@ class Executor:
 
     Args:
         plans: by task type.
+        ports: what its runs may reach beyond their jobs.
+        enterprise: whose tasks climb the ladder of enterprise users.
         draw: a random number in [0, 1) for jitter.
         clock: seconds since the epoch.
     """
@@ -87,12 +81,24 @@ class Executor:
         plans: Mapping[str, Plan],
         limits: Limits,
         *,
+        ports: Ports = NO_PORTS,
+        enterprise: EnterpriseRule = _RULE,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plans = plans
+        self._plans = {
+            name: _Served(
+                plan,
+                Decision(plan.classify, plan.backoff, plan.retry, draw),
+                plan.isolation if isinstance(plan.isolation, Places) else None,
+            )
+            for name, plan in plans.items()
+        }
+        self._types = {**TASKS, **{name: plan.task for name, plan in plans.items() if plan.task is not None}}
         self._limits = limits
-        self._draw = draw
+        self._ports = ports
+        self._enterprise = enterprise
+        self._alarm = Alarm()
         self._clock = clock
 
     async def execute(self, job: Activation, hold: Hold) -> Ending:
@@ -100,17 +106,52 @@ class Executor:
         read = self._read(job)
         if not isinstance(read, Task):
             return read
-        plan = self._plans[read.type]
-        deadline = time.monotonic() + plan.timeout_s
-        hold.bound(deadline + LOCK_SLACK_S)
-        context = HostContext(hold, deadline)
-        end = await drive(lambda: plan.process(read, context), hold, plan.timeout_s)
-        decided = self._decide(end, job, plan, asked=hold.interrupt is not None)
-        return await self._failed(decided, job, plan, hold) if isinstance(decided, _Failure) else decided
+        served = self._plans[read.type]
+        climb = served.plan.ladder.only or _climb(served.plan.ladder, read, job, self._enterprise)
+        restored = await hold.restored()
+        if served.places is None:
+            return await self._run(served, served.plan.isolation, read, hold, climb, restored)
+        place = served.places.take()
+        if place is None:
+            hold.bound(time.monotonic() + served.places.patience_s + climb.end_s + LOCK_SLACK_S)
+            try:
+                place = await _placed(served.places, hold)
+            except NoPlaceError as error:
+                return Delayed(delay_ms=retry.wait_ms(error.wait_s), reason=str(error))
+            if place is None:
+                assert hold.interrupt is not None  # noqa: S101 - what else
+                return await served.decision.ending(Interrupted(hold.interrupt, False), job, hold)
+        try:
+            return await self._run(served, place, read, hold, climb, restored)
+        finally:
+            place.free()
+
+    async def _run(
+        self, served: _Served, where: Isolator | Place, task: Task, hold: Hold, climb: Climb, restored: Any
+    ) -> Ending:
+        """From here on the run's time counts."""
+        job, started = hold.job, time.monotonic()
+        hold.bound(started + climb.end_s + LOCK_SLACK_S)
+        context = HostContext(hold, started + climb.cut_s, restored=restored, ports=self._ports)
+        call = Call(queue=job.queue, task=task, data=job.data, context=context)
+        try:
+            end = await drive(
+                partial(where.run, call),
+                hold,
+                climb,
+                requests=context.requests,
+                kill=call.kill,
+                on_rung=hold.on_rung,
+                alarm=self._alarm,
+            )
+        finally:
+            context.close()  # whatever goes on of the run reaches the job no more
+        hold.memory = call.memory
+        return await served.decision.ending(end, job, hold)
 
     # ------------------------------------------------------------------ decode
 
-    def _read(self, job: Activation) -> Task | Ending:
+    def _read(self, job: Activation) -> Task | Failed | Delayed:
         if job.defects:
             return Failed(reason="; ".join(job.defects), error="DecodeError")
         if job.data_bytes > self._limits.max_data_bytes:
@@ -118,102 +159,76 @@ class Executor:
             reason = f"data: {found:,} bytes, more than the {limit:,} this queue accepts (max_data)"
             return Failed(reason=reason, error="DecodeError")
         try:
-            task = decode(job.data)
-        except UnknownTaskType as error:
-            return self._unknown(job, str(error))
+            task = decode(job.data, self._types, limits=self._limits.data)
+        except TooNewError as error:
+            return self._unknown(job, str(error), type(error).__name__)
         except DecodeError as error:
             return Failed(reason=str(error), error="DecodeError")
         if task.type not in self._plans:
             return self._unknown(job, f"data.type: '{task.type}' is not served on queue {job.queue}")
         return task
 
-    def _unknown(self, job: Activation, reason: str) -> Ending:
-        """A type that this worker can't read may be a newer worker's: put off for a while, then failed."""
+    def _unknown(self, job: Activation, reason: str, error: str = "UnknownTaskType") -> Failed | Delayed:
+        """What this worker can't read, a newer one may: put off for a while, then failed."""
         delay_s = self._limits.unknown_delay_s
         age_s = self._clock() - job.due / 1000
         if age_s < 0:  # a clock that is wrong, or a lie: else the job would be put off until then
             age_s = (job.fence - 1) * delay_s
         if age_s >= self._limits.unknown_give_up_s:
-            return Failed(reason=reason, error="UnknownTaskType")
+            return Failed(reason=reason, error=error)
         return Delayed(delay_ms=retry.wait_ms(delay_s), reason=reason)
 
-    # ------------------------------------------------------------------ decide
 
-    def _decide(self, end: RunEnd, job: Activation, plan: Plan, *, asked: bool) -> Ending | _Failure:
-        match end:
-            case Returned(value=value):
-                ending = ending_of(value, start=job.fence, asked=asked)
-                if not isinstance(ending, str):
-                    return ending
-                return _Failure(f"the processor returned {ending}", "Outcome", TypeError(ending))
-            case Interrupted(by=interrupt):
-                if interrupt.kind == "lock_lost":
-                    return Lost(reason=interrupt.reason)
-                return HandedBack(reason=interrupt.reason)
-            case TimedOut(after_s=after, abandoned=abandoned):
-                still = "; it ignored its cancellation and may still be running" if abandoned else ""
-                reason = f"timed out after {after:g} s{still}"
-                return _Failure(reason, "Timeout", TimeoutError(reason))
-            case Raised(error=error):
-                verdict = retry.verdict_of(error, _classified(plan, error))
-                reason = message(error, MAX_REASON)
-                return _Failure(reason, type(error).__name__, error, _stack(error), verdict)
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A plan, and what follows from it."""
 
-    async def _failed(self, failure: _Failure, job: Activation, plan: Plan, hold: Hold) -> Ending:
-        """Another attempt, or the end."""
-        verdict, custom_s = failure.verdict, None
-        kind = retry.custom_type(job.opts, plan.retry)
-        goes_on = retry.follows(verdict, job.attempts_made, job.opts, plan.retry)
-        if goes_on and kind is not None and plan.backoff is not None:
-            verdict, custom_s = await _asked(plan.backoff, kind, failure, job, hold)
-        return retry.after_failure(
-            reason=failure.reason,
-            error=failure.error,
-            stack=failure.stack,
-            verdict=verdict,
-            attempts_made=job.attempts_made,
-            opts=job.opts,
-            policy=plan.retry,
-            draw=self._draw(),
-            custom_s=custom_s,
-        )
+    plan: Plan
+    decision: Decision
+    places: Places | None
+    """Where its runs wait for a place before their time counts; None: they begin at once."""
 
 
-async def _asked(
-    strategy: BackoffStrategy, kind: str, failure: _Failure, job: Activation, hold: Hold
-) -> tuple[Verdict, float | None]:
-    """The module's own back-off: whether another attempt follows, and after how many seconds; None: the queue's."""
+async def _placed(places: Places, hold: Hold) -> Place | None:
+    """Wait for a place; None: the slot is wanted back.
 
-    async def ask() -> object:
-        answer = strategy(job.attempts_made + 1, kind, failure.cause)
-        return await answer if inspect.isawaitable(answer) else answer
+    Raises:
+        NoPlaceError: none was free in time.
+    """
+    if _wanted_back(hold):
+        return None
+    waiting = asyncio.ensure_future(places.place())
 
-    match await drive(ask, hold, STRATEGY_S):
-        case Returned(value=None):
-            return Verdict(retry=False), None
-        case Returned(value=seconds) if is_number(seconds):
-            return failure.verdict, max(0.0, seconds)
-        case end:
-            log.error("a module's backoff gave no number of seconds; the queue's applies (%s)", end)
-            return failure.verdict, None
+    def interrupted() -> None:
+        waiting.cancel()
 
-
-def _classified(plan: Plan, error: Exception) -> Verdict:
+    hold.on_interrupt = interrupted
     try:
-        verdict: object = plan.classify(error)
-    except Exception:
-        log.exception("a module's classify failed; the failure counts as one that may be retried")
-        return Verdict()
-    if isinstance(verdict, Verdict):
-        return verdict
-    log.error("a module's classify returned %s, no Verdict; the failure may be retried", type(verdict).__name__)
-    return Verdict()
+        await asyncio.wait({waiting})
+    except asyncio.CancelledError:
+        waiting.cancel()
+        waiting.add_done_callback(_given_up)
+        raise
+    finally:
+        hold.on_interrupt = None
+    if not waiting.cancelled():
+        return waiting.result()
+    if not _wanted_back(hold):  # by code of a job's that cancels every task it finds
+        raise NoPlaceError("the wait for a place to run was cancelled from outside", 0.0)
+    return None
 
 
-def _stack(error: Exception) -> str:
-    """The last frames; of a text that is too long the end, because that names the error."""
-    try:
-        text = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
-    except Exception:  # an exception with attributes of its own making
-        return ""
-    return text if len(text) <= MAX_STACK else "…" + text[1 - MAX_STACK :]
+def _wanted_back(hold: Hold) -> bool:
+    return hold.interrupt is not None
+
+
+def _given_up(waiting: asyncio.Future[Place]) -> None:
+    if not waiting.cancelled() and waiting.exception() is None:
+        waiting.result().free()
+
+
+def _climb(ladder: Ladder, task: Task, job: Activation, enterprise: EnterpriseRule) -> Climb:
+    """The rungs of this run: by whose task it is and what its job says, where the ladder asks for either."""
+    tier = tier_of(task, enterprise) if ladder.by_tier else "free"
+    hint = NO_HINT if ladder.job_may_set_s is None else hint_of(job.data, job.opts)
+    return ladder.for_run(tier, hint)

@@ -50,8 +50,8 @@ def select(
         for name, entry in config.queues.items()
         if (pools is None or entry.pool in pools) and (queues is None or name in queues)
     }
-    served = {name: entry for name, entry in chosen.items() if name in available}
-    skipped = {name: "not served yet: this version has no module for it" for name in chosen if name not in available}
+    served = {name: entry for name, entry in chosen.items() if name in available or entry.module is not None}
+    skipped = {name: "not served yet: this version has no module for it" for name in chosen if name not in served}
     if not served:
         raise SelectionError(f"nothing to serve: {_why_nothing(chosen, available, pools, queues)}")
     return Selection(served=served, skipped=skipped)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from config.redis_section import RedisConfig
-from config.schema import FleetConfig, QueueConfig, RetryConfig
+from config.rung_section import TimeoutConfig
+from config.schema import FleetConfig, QueueConfig
+from config.task_section import RetryConfig, TaskConfig
+from config.tier_section import TiersConfig
+from tasks.limits import Limits as DataLimits
+from tasks.tier import EnterpriseRule
 from workers.broker.endpoint import Endpoint
 from workers.broker.reconnect import Reconnect
 from workers.broker.settings import WorkerSettings
 from workers.broker.tls import Tls
 from workers.runtime.executor import Limits
+from workers.runtime.ladder import Ladder, Rung
 from workers.runtime.retry import RetryPolicy
 
 #: The time between two looks for jobs whose worker died where `stall_check` doesn't say, seconds: BullMQ's. Not longer
@@ -53,13 +59,44 @@ def retry_policy(retry: RetryConfig) -> RetryPolicy:
         max_s=retry.backoff.max_s,
         jitter=retry.jitter,
         over_job=frozenset(retry.over_job),
+        max_attempts=retry.caps.attempts,
+        max_wait_s=retry.caps.wait,
     )
+
+
+def ladder(task: TaskConfig) -> Ladder:
+    """What is done to a run that takes long."""
+    match task.timeout:
+        case None:
+            rungs, job_may_set = task.ladder or (), task.job_may_set
+        case TimeoutConfig() as times:
+            rungs, job_may_set = times.rungs, times.job_may_set
+        case seconds:
+            return Ladder.timeout(seconds)
+    return Ladder(
+        tuple(
+            Rung(do=rung.do, at_s=rung.at, tiers=frozenset(rung.whose), tries=rung.tries, wait_s=rung.wait_s)
+            for rung in rungs
+        ),
+        job_may_set,
+    )
+
+
+def data_limits(entry: QueueConfig) -> DataLimits:
+    """How deep, and how large in characters, the data of the queue's jobs may be."""
+    return DataLimits(max_depth=entry.max_depth, max_chars=entry.max_chars)
+
+
+def enterprise(tiers: TiersConfig) -> EnterpriseRule:
+    """Who is an enterprise user."""
+    return EnterpriseRule(field=tiers.enterprise.field, values=tiers.enterprise.values)
 
 
 def limits(entry: QueueConfig) -> Limits:
     """What the queue accepts."""
     return Limits(
         max_data_bytes=entry.max_data,
+        data=data_limits(entry),
         unknown_delay_s=entry.on_unknown.delay,
         unknown_give_up_s=entry.on_unknown.give_up,
     )

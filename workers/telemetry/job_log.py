@@ -11,6 +11,11 @@ from typing import Any
 import structlog
 
 from workers.broker.events import (
+    ChildDied,
+    ChildEvent,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -22,12 +27,16 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     QueuePaused,
+    RungName,
     WorkerError,
     WorkerState,
 )
+from workers.broker.memory import JobMemory
 from workers.telemetry.redaction import redact_text
 
 #: The name of the logger that these lines come from.
@@ -47,6 +56,15 @@ class Line:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+#: What its ladder does to a run that takes long.
+_RUNGS: dict[RungName, str] = {
+    "warn": "job takes long",
+    "checkpoint": "job takes long; it is asked to save a checkpoint",
+    "pause": "job takes long; it is asked to set itself aside",
+    "stop": "job's time is up; it is asked to end",
+    "cancel": "job's time is up; it is cancelled",
+    "kill": "job's time is up; it is ended by force, where its isolation can do that",
+}
 _PAUSED = {
     True: (
         logging.WARNING,
@@ -61,7 +79,7 @@ def line_for(event: Event) -> Line:
     match event:
         case JobEvent():
             level, text, fields = _job(event)
-            return Line(level, text, {**_identity(event), **fields})
+            return Line(level, text, {**_identity(event), **fields, **_memory(event.memory)})
         case QueuePaused():
             level, text = _PAUSED[event.paused]
             return Line(level, text, {"queue": event.queue})
@@ -69,6 +87,8 @@ def line_for(event: Event) -> Line:
             return Line(logging.DEBUG, "queue drained", {"queue": event.queue})
         case JobStalled():
             return Line(logging.WARNING, "job stalled", {"queue": event.queue, "job_id": event.job_id})
+        case LoopBlocked():
+            return _blocked(event)
         case WorkerState():
             return Line(logging.INFO, f"worker {event.state}", {"queue": event.queue, "slots": event.slots})
         case WorkerError():
@@ -76,10 +96,40 @@ def line_for(event: Event) -> Line:
             fields |= {"job_id": event.job_id} if event.job_id else {}
             return Line(logging.ERROR, "worker error", {**fields, "reason": _reason(_message(event.error))})
         case ConnectionChanged():
-            fields = {"queue": event.queue, "detail": _reason(event.detail)}
-            if event.up:
-                return Line(logging.INFO, "connected to Redis", fields)
-            return Line(logging.WARNING, "connection to Redis lost", fields)
+            return _connection(event)
+        case ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
+            return _child(event)
+
+
+def _connection(event: ConnectionChanged) -> Line:
+    fields = {"queue": event.queue, "detail": _reason(event.detail)}
+    if event.up:
+        return Line(logging.INFO, "connected to Redis", fields)
+    return Line(logging.WARNING, "connection to Redis lost", fields)
+
+
+def _child(event: ChildEvent) -> Line:
+    """For who looks closely: what it means for jobs is told with them, and a failing start by a worker error."""
+    match event:
+        case ChildReady():
+            fields = {"queue": event.queue, "took_s": round(event.took_s, 3)}
+            return Line(logging.DEBUG, "child process is ready", fields)
+        case ChildStartFailed():
+            return Line(logging.DEBUG, "child process could not be started", {"queue": event.queue})
+        case ChildDied():
+            return Line(logging.DEBUG, "child process died", {"queue": event.queue, "reason": event.reason})
+        case ChildRecycled():
+            return Line(logging.DEBUG, "child process is replaced", {"queue": event.queue, "reason": event.reason})
+
+
+def _blocked(event: LoopBlocked) -> Line:
+    fields: dict[str, Any] = {"queue": event.queue, "task_type": event.task_type}
+    if event.job_id:
+        fields["job_id"] = event.job_id
+    if event.trace_id:
+        fields["trace_id"] = event.trace_id
+    said = "the event loop was blocked" if event.over else "the event loop is blocked"
+    return Line(logging.WARNING, said, {**fields, "blocked_s": round(event.blocked_s, 3), "stack": event.stack})
 
 
 def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
@@ -91,15 +141,19 @@ def _job(event: JobEvent) -> tuple[int, str, dict[str, Any]]:
         case JobCompleted():
             return logging.INFO, "job completed", _ran(event.duration_s)
         case JobFailed():
-            return logging.ERROR, "job failed", {**_ran(event.duration_s, event.reason), "error": event.error}
+            fields = {**_ran(event.duration_s, event.reason), "error": event.error, "failure": event.failure}
+            return logging.ERROR, "job failed", fields
         case JobRetrying():
-            fields = {**_ran(event.duration_s, event.reason), "error": event.error}
+            fields = {**_ran(event.duration_s, event.reason), "error": event.error, "failure": event.failure}
             return logging.WARNING, "job failed, retrying", {**fields, "delay_s": round(event.delay_s, 3)}
         case JobDelayed():
             fields = _ran(event.duration_s, event.reason)
             return logging.INFO, "job delayed", {**fields, "delay_s": round(event.delay_s, 3)}
         case JobHandedBack():
             return logging.INFO, "job handed back", _ran(event.duration_s, event.reason)
+        case JobRung():
+            fields = {"rung": event.rung, "after_s": round(event.after_s, 3), "attempt_of_rung": event.attempt_of_rung}
+            return logging.WARNING, _RUNGS[event.rung], fields
         case JobLost():
             return logging.WARNING, "job lock lost", _ran(event.duration_s, event.reason)
     return logging.INFO, type(event).__name__, {}  # an event newer than this file
@@ -123,6 +177,14 @@ def _ran(duration_s: float, reason: str | None = None) -> dict[str, Any]:
     if reason is not None:
         fields["reason"] = _reason(reason)
     return fields
+
+
+def _memory(memory: JobMemory | None) -> dict[str, Any]:
+    """Of the process that ran this job alone, in MB (of 1024² bytes); nothing where it shared one."""
+    if memory is None:
+        return {}
+    sizes = {"before": memory.before, "after": memory.after, "delta": memory.delta, "peak": memory.peak}
+    return {f"memory_{name}_mb": round(size / 1024**2, 3) for name, size in sizes.items() if size is not None}
 
 
 def _reason(text: str) -> str:

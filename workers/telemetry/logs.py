@@ -7,6 +7,7 @@ record; on a terminal only a stack takes more lines, and those stand behind a gu
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ from workers.telemetry.redaction import redact, redact_text
 
 #: Frames, exceptions of a chain, and characters of each, that a stack shows: the nearest to the failure.
 _FRAMES, _CHAIN, _STACK_TEXT = 15, 4, 4_096
+#: The lowest number of our own descriptor: out of the way of code that closes the first few.
+_HIGH = 200
 #: Libraries whose debug records tell about themselves, not about jobs.
 _CHATTY = ("asyncio", "aiohttp", "urllib3", "opentelemetry")
 #: Line ends, terminal escapes, bidirectional overrides and lone surrogates.
@@ -39,17 +42,19 @@ def configure(config: LogConfig, *, stream: TextIO | None = None, process: str |
 
     Args:
         config: level and format. `auto` is pretty on a terminal, else JSON lines.
-        stream: where records go. Defaults to the present `sys.stderr`.
+        stream: where records go. Defaults to the present `sys.stderr`, by a descriptor of our own: a job may close that
+            one.
         process: a name that every record carries, since several processes share one stream. Defaults to none.
     """
-    out = sys.stderr if stream is None else stream
+    out = _own(sys.stderr) if stream is None else stream
     terminal = _is_terminal(out)
     pretty = config.format == "pretty" or (config.format == "auto" and terminal)
     renderer = _pretty(colors=terminal and not os.environ.get("NO_COLOR")) if pretty else _json
-    handler = _StreamHandler(out, renderer, process)
+    handler = _StreamHandler(out, renderer, process, owned=stream is None and out is not sys.stderr)
     root = logging.getLogger()
     for old in [h for h in root.handlers if isinstance(h, _StreamHandler)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     level = logging.getLevelNamesMapping()[config.level.upper()]
     root.setLevel(level)
@@ -87,13 +92,14 @@ def visible(text: str) -> str:
 class _StreamHandler(logging.Handler):
     """Writes each record at once. Unlike the standard handlers it raises nothing into the code that logs."""
 
-    def __init__(self, stream: TextIO, renderer: Processor, process: str | None) -> None:
+    def __init__(self, stream: TextIO, renderer: Processor, process: str | None, *, owned: bool) -> None:
         super().__init__()
 
         def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
             return event if process is None else {"process": process, **event}
 
         self._stream = stream
+        self._owned = owned
         self._renderer = renderer
         self.setFormatter(
             ProcessorFormatter(
@@ -110,6 +116,13 @@ class _StreamHandler(logging.Handler):
         with suppress(Exception):  # the reader is gone or the disk is full: nobody is left to tell
             self._stream.write(_encodable(line, self._stream) + "\n")
             self._stream.flush()
+
+    def close(self) -> None:
+        """Close the stream, if it is this handler's own."""
+        super().close()
+        if self._owned:
+            with suppress(OSError):
+                self._stream.close()
 
     def _unrendered(self, record: logging.LogRecord, error: Exception) -> str:
         fields: EventDict = {
@@ -217,6 +230,15 @@ def _encodable(line: str, stream: TextIO) -> str:
         return line
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _own(stream: TextIO) -> TextIO:
+    """The same file by a descriptor of a high number, where it is a file; a test's stand-in is not."""
+    try:
+        fd = fcntl.fcntl(stream.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except (AttributeError, OSError, ValueError):
+        return stream
+    return open(fd, "w", encoding=stream.encoding, errors="backslashreplace", buffering=1)
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from workers.contract import Service
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class LoopLag:
         interval_s: between two measurements. Defaults to 0.5.
         window_s: how far back the worst counts: a scrape interval, so that no scrape misses it. Defaults to 30.
         stuck_after_s: without a measurement for so long, the loop is reported as stuck. Defaults to 30.
+        beside: services that watch the same loop, started and stopped with it. Defaults to none.
         clock: monotonic seconds. Defaults to `time.monotonic`.
     """
 
@@ -41,12 +44,14 @@ class LoopLag:
         interval_s: float = 0.5,
         window_s: float = 30.0,
         stuck_after_s: float = 30.0,
+        beside: Sequence[Service] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._report = report
         self._interval_s = interval_s
         self._lags: deque[float] = deque(maxlen=max(1, round(window_s / interval_s)))
         self._stuck_after_s = stuck_after_s
+        self._beside = tuple(beside)
         self._clock = clock
         self._measured_at: float | None = None
         self._reporting = True
@@ -69,6 +74,8 @@ class LoopLag:
         self._measured_at = self._clock()
         self._task = asyncio.create_task(self._measure(), name="loop-lag")
         self._task.add_done_callback(lambda _: self._stopped.set())
+        for service in self._beside:
+            await service.start()
 
     async def wait(self) -> None:
         """Return after `stop`; raise what ended the measuring."""
@@ -79,6 +86,8 @@ class LoopLag:
     async def stop(self, *, by: float) -> None:
         """Measure no more; return by `by` (monotonic seconds). Idempotent; legal before `start`."""
         self._stopped.set()
+        for service in self._beside:
+            await service.stop(by=by)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=max(0.0, by - time.monotonic()))

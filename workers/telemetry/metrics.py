@@ -13,6 +13,10 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from workers.broker.events import (
+    ChildDied,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -28,6 +32,8 @@ from workers.broker.events import (
     WorkerError,
     WorkerState,
 )
+from workers.telemetry.child_metrics import ChildMetrics
+from workers.telemetry.runtime_metrics import RuntimeMetrics
 
 #: What a run of a job can end in: the values of the label `outcome`.
 OUTCOMES = ("completed", "failed", "retried", "delayed", "handed_back", "lost")
@@ -49,7 +55,7 @@ OTHER = "other"
 
 
 class Metrics:
-    """The metrics of this process: a listener for events, plus two values that others measure.
+    """The metrics of this process: a listener for events, plus some values that others measure.
 
     Args:
         registry: where they are registered; two Metrics need two registries.
@@ -85,13 +91,16 @@ class Metrics:
         self._lag = gauge("fleet_event_loop_lag_seconds", "Worst lag of the event loop lately.", "livemax", ())
         self._connections = gauge("fleet_redis_connections", "Open connections to Redis.", "livesum", ())
 
-        self._running: dict[str, int] = defaultdict(int)
         self._known: dict[str, set[str]] = defaultdict(set)
+        self.runtime = RuntimeMetrics(registry, self._bounded)
+        self._children = ChildMetrics(registry, self._bounded)
+        self._running: dict[str, int] = defaultdict(int)
         self._seeded: set[tuple[str, str]] = set()
         self._failures_seen = 0
 
     def __call__(self, event: Event) -> None:
         queue = self._bounded("queue", event.queue)
+        self.runtime(event, queue)
         match event:
             case JobActive():
                 self._started(queue, event)
@@ -107,6 +116,8 @@ class Metrics:
                 self._paused.labels(queue).set(event.paused)
             case ConnectionChanged():
                 self._redis_up.labels(queue).set(event.up)
+            case ChildReady() | ChildStartFailed() | ChildDied() | ChildRecycled():
+                self._children(event, queue)
 
     def listener_failures(self, total: int) -> None:
         """Take over the count of `Emitter.failures`: the total so far, not the increase."""

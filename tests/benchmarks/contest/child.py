@@ -4,9 +4,10 @@
     {"do": "until", "jobs": …}                                       {"seconds": …, "cpu_s": …}
     {"do": "starts"}                                                 {job id: seconds since the epoch}
     {"do": "close"}                                                  {}
+    {"do": "loop"}                                                   {"package": …}
 
-`python -m tests.benchmarks.contest.child KIND redis://…` answers each with a line. A Node process speaks the same
-(tests/interop/node/contest.mjs).
+`python -m tests.benchmarks.contest.child KIND redis://… [LOOP]` answers each with a line; LOOP is asyncio (the default)
+or uvloop. A Node process speaks the same, but for the loop (tests/interop/node/contest.mjs).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from tests.benchmarks.contest.kind import Kind
 from tests.benchmarks.contest.tally import Tally
+from workers.runtime.supervision.event_loop import LoopName, use
 
 
 def made(name: str, url: str) -> Kind:
@@ -44,6 +46,8 @@ async def obey(kind: Kind, command: dict[str, Any]) -> dict[str, Any]:
             return dict(kind.tally.starts)
         case "close":
             await kind.close()
+        case "loop":
+            return {"package": type(asyncio.get_running_loop()).__module__.partition(".")[0]}
         case unknown:
             raise ValueError(unknown)
     return {}
@@ -60,5 +64,10 @@ async def serve(name: str, url: str) -> None:
         answers.flush()
 
 
+def main(name: str, url: str, loop: LoopName = "asyncio") -> None:
+    use(loop)
+    asyncio.run(serve(name, url))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(*sys.argv[1:]))
+    main(*sys.argv[1:])  # type: ignore[arg-type]

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from workers.runtime.supervision.event_loop import LoopName
+
 ROOT = Path(__file__).parents[3]
 NODE = ROOT / "tests" / "interop" / "node"
 #: The longest that anything asked of a contestant may take, seconds; and that an idle worker may take to close.
@@ -33,9 +35,9 @@ class Contestant:
         self._process = process
 
     @classmethod
-    async def start(cls, name: str, url: str) -> Contestant:
-        """Spawn it. Its logs go nowhere."""
-        command = [sys.executable, "-m", "tests.benchmarks.contest.child", name, url]
+    async def start(cls, name: str, url: str, loop: LoopName = "asyncio") -> Contestant:
+        """Spawn it, with this event loop where it is a Python process. Its logs go nowhere."""
+        command = [sys.executable, "-m", "tests.benchmarks.contest.child", name, url, loop]
         if name == "node":
             command = ["node", str(NODE / "contest.mjs"), json.dumps({"redis": url, "timeout_ms": 3_600_000})]
         process = await asyncio.create_subprocess_exec(

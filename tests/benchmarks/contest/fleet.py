@@ -44,16 +44,23 @@ class Bare(Kind):
 
 
 class Whole(Bare):
-    """FleetWorker with what `workers/fleet.py` puts round it: executor, metrics, a log line a job (to nowhere)."""
+    """FleetWorker with what `workers/fleet` puts round it: executor, metrics, a log line a job (to nowhere)."""
 
     def __init__(self, url: str) -> None:
         # Imported here: the bare worker is weighed without what it does not use.
         from workers.contract import retry_all
         from workers.runtime.executor import Executor, Limits, Plan
+        from workers.runtime.isolation.inline import Inline
+        from workers.runtime.ladder import Ladder
         from workers.runtime.retry import RetryPolicy
 
         super().__init__(url)
-        plan = Plan(process=self._process, classify=retry_all, timeout_s=3600, retry=RetryPolicy(attempts=1))
+        plan = Plan(
+            isolation=Inline(self._process),
+            classify=retry_all,
+            ladder=Ladder.timeout(3600),
+            retry=RetryPolicy(attempts=1),
+        )
         limits = Limits(max_data_bytes=1_000_000, unknown_delay_s=30, unknown_give_up_s=3600)
         self._executor = Executor({"email-send": plan}, limits)
         self._emitter = self._listened()

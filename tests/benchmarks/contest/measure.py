@@ -28,6 +28,21 @@ class Run:
     """That the worker sent, a job."""
 
 
+async def measure(contestant: Contestant, load: Load, yard: Yard) -> Run:
+    """Have it do all jobs of a load. Its worker stays open, and the rows stay."""
+    await yard.load("load", load.jobs)
+    before = await yard.count()
+    await contestant.ask("open", queue="load", slots=load.slots, work_s=load.work_ms / 1000, note=False)
+    ran = await contestant.ask("until", jobs=load.jobs)
+    after = await yard.count()
+    return Run(
+        jobs_per_s=load.jobs / ran["seconds"],
+        cpu_us=ran["cpu_s"] / load.jobs * 1e6,
+        server_us=(after.cpu_s - before.cpu_s) / load.jobs * 1e6,
+        commands=(after.commands - before.commands) / load.jobs,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Light:
     """One contestant with a job every now and then."""
@@ -99,19 +114,10 @@ class Contest:
                 runs[name].append(await self._once(self._contestants[name], load))
 
     async def _once(self, contestant: Contestant, load: Load) -> Run:
-        await self._yard.load("load", load.jobs)
-        before = await self._yard.count()
-        await contestant.ask("open", queue="load", slots=load.slots, work_s=load.work_ms / 1000, note=False)
-        ran = await contestant.ask("until", jobs=load.jobs)
-        after = await self._yard.count()
+        run = await measure(contestant, load, self._yard)
         await self._close(contestant)
         await self._yard.clear()
-        return Run(
-            jobs_per_s=load.jobs / ran["seconds"],
-            cpu_us=ran["cpu_s"] / load.jobs * 1e6,
-            server_us=(after.cpu_s - before.cpu_s) / load.jobs * 1e6,
-            commands=(after.commands - before.commands) / load.jobs,
-        )
+        return run
 
     async def _close(self, contestant: Contestant) -> None:
         """Close its worker; a process that hangs meanwhile is counted and replaced."""

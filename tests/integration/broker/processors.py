@@ -1,4 +1,4 @@
-"""Processors in a worker under test: the executor wired to it as `workers/fleet.py` does."""
+"""Processors in a worker under test: the executor wired to it as `workers/fleet/queues.py` does."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from workers.broker.events import Event, JobCompleted, JobFailed
 from workers.broker.execution import Execute
 from workers.contract import JobContext, retry_all
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 Process = Callable[[Any, JobContext], Awaitable[Any]]
@@ -26,7 +28,12 @@ NEVER = 3600.0
 
 def runs(process: Process, *, timeout_s: float = NEVER, attempts: int = 1) -> Execute:
     """An execution that decodes the job, drives this processor and decides the ending."""
-    plan = Plan(process=process, classify=retry_all, timeout_s=timeout_s, retry=RetryPolicy(attempts=attempts))
+    plan = Plan(
+        isolation=Inline(process),
+        classify=retry_all,
+        ladder=Ladder.timeout(timeout_s),
+        retry=RetryPolicy(attempts=attempts),
+    )
     limits = Limits(max_data_bytes=10_000, unknown_delay_s=30, unknown_give_up_s=3600)
     return Executor({"email-send": plan}, limits).execute
 

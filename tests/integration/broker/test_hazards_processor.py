@@ -32,7 +32,7 @@ from workers.broker.events import (
 )
 from workers.broker.hold import Hold
 from workers.contract import JobContext
-from workers.runtime import deadline
+from workers.runtime import deadline, ladder
 
 ROOT = Path(__file__).parents[3]
 
@@ -104,7 +104,8 @@ async def test_what_escapes_from_a_processor_fails_its_job_alone(
 async def test_processor_that_ignores_its_time_out_loses_its_slot_to_the_next_job(
     make_worker: MakeWorker, queue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", 0.1)
+    monkeypatch.setattr(ladder, "CLEANUP_S", 0.1)
+    monkeypatch.setattr(ladder, "KILL_S", 0.1)
     release = asyncio.Event()
 
     async def process(task: Any, ctx: JobContext) -> str:
@@ -120,7 +121,7 @@ async def test_processor_that_ignores_its_time_out_loses_its_slot_to_the_next_jo
     await queue.add("n", MAIL, {"jobId": "next"})
     await wait_until(lambda: made.of(JobCompleted))
     (failed,) = made.of(JobFailed)
-    assert failed.reason == "timed out after 0.2 s; it ignored its cancellation and may still be running"
+    assert failed.reason == "timed out after 0.3 s at rung kill; it ignored its cancellation and may still be running"
     assert [event.job_id for event in made.of(JobCompleted)] == ["next"]
     release.set()
     await wait_until(lambda: not deadline._abandoned)

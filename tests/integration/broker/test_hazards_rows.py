@@ -17,7 +17,7 @@ from tests.integration.broker.processors import MAIL, Process, runs, succeeds
 from workers.broker import result
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Ending
-from workers.broker.events import JobCompleted, JobEvent, JobFailed, JobLost, JobRetrying, JobStalled
+from workers.broker.events import JobCompleted, JobFailed, JobLost, JobRetrying, JobStalled
 from workers.broker.hold import Hold
 from workers.contract import JobContext
 
@@ -48,7 +48,7 @@ async def run_row(
     made = await make_worker(runs(process), stalled_interval_ms=30_000)
     await wait_until(lambda: [e for e in made.events if isinstance(e, ENDS) and e.job_id == "bad"], timeout_s=5)
     await queue.add("n", MAIL, {"jobId": "good"})
-    await wait_until(lambda: [e for e in made.of(JobEvent) if e.job_id == "good"])
+    await wait_until(lambda: [e for e in made.events if isinstance(e, ENDS) and e.job_id == "good"])
     assert made.worker.health().ok
     return made
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from redis.asyncio import Redis
 
 from tests.conftest import MakeWorker, wait_until
 from workers.broker.activation import Activation
+from workers.broker.deaths import Bounds
 from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobActive, JobCompleted, JobFailed, JobLost
 from workers.broker.hold import Hold
-from workers.broker.takeover import Takeover
+from workers.broker.lease_table import Lease, LeaseTable
+from workers.broker.renewer import Renewer
+from workers.broker.takeover import Takeover, table_path
 
 #: A process with one worker whose job does what its data says, with the leases in a shared table.
 CHILD = """
@@ -73,8 +76,8 @@ async def queue(redis_url: str, prefix: str) -> Any:
 
 
 @asynccontextmanager
-async def watched(endpoint: Endpoint, directory: Path, stalls: int = 1) -> AsyncIterator[Takeover]:
-    takeover = Takeover(endpoint.commands(), endpoint.prefix, directory, {"q": stalls})
+async def watched(endpoint: Endpoint, directory: Path, deaths: int = 3) -> AsyncIterator[Takeover]:
+    takeover = Takeover(endpoint.commands(), endpoint.prefix, directory, {"q": Bounds(deaths=deaths)})
     await takeover.start()
     yield takeover
     await takeover.stop(by=time.monotonic() + 5)
@@ -193,8 +196,8 @@ async def test_supervisor_renews_for_a_stopped_process(
         await lines(process, "JobCompleted")
 
 
-@pytest.mark.parametrize("stalls", [0, 1])
-async def test_job_of_a_killed_process_waits_again_at_once(
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_job_of_a_killed_process_waits_again_at_once_or_is_poison(
     endpoint: Endpoint,
     child: Callable[..., Any],
     queue: Any,
@@ -202,23 +205,100 @@ async def test_job_of_a_killed_process_waits_again_at_once(
     redis: Redis,
     prefix: str,
     make_worker: MakeWorker,
-    stalls: int,
+    deaths: int,
 ) -> None:
     process = child(lock_ms=60_000)
-    async with watched(endpoint, tmp_path, stalls) as takeover:
+    async with watched(endpoint, tmp_path, deaths) as takeover:
         job = await queue.add("n", {"how": "sleep", "seconds": 30})
         await lines(process, "run")
         process.kill()
         process.wait()
-        takeover.died(process.pid)
+        takeover.died(process.pid, "SIGKILL")
         rival = await make_worker(lock_ms=60_000, stalled_interval_ms=60_000)
         await wait_until(lambda: len(rival.of(JobCompleted)) + len(rival.of(JobFailed)))
     stored = await redis.hgetall(f"{prefix}:q:{job.id}")
-    assert stored["stc"] == "1", "a death counts as a stall"
-    if stalls:
+    assert "stc" not in stored, "a known death is no stall"
+    if deaths > 1:
         assert rival.of(JobCompleted)
     else:
-        assert stored["failedReason"] == "job stalled more than allowable limit"
+        assert stored["failedReason"] == "poison: its process died once while it ran (last: SIGKILL)"
     entries: Any = await redis.xrange(f"{prefix}:q:events")
     events = [fields["event"] for _, fields in entries]
     assert "stalled" in events
+
+
+async def test_job_of_a_process_that_was_asked_to_end_is_given_back_and_nothing_counted(
+    endpoint: Endpoint,
+    child: Callable[..., Any],
+    queue: Any,
+    tmp_path: Path,
+    redis: Redis,
+    prefix: str,
+    make_worker: MakeWorker,
+) -> None:
+    process = child(lock_ms=60_000)
+    async with watched(endpoint, tmp_path, deaths=1) as takeover:
+        job = await queue.add("n", {"how": "sleep", "seconds": 30})
+        await lines(process, "run")
+        process.kill()
+        process.wait()
+        takeover.died(process.pid, None)
+        rival = await make_worker(lock_ms=60_000, stalled_interval_ms=60_000)
+        await wait_until(lambda: rival.of(JobCompleted))
+    assert "stc" not in await redis.hgetall(f"{prefix}:q:{job.id}")
+    assert [key async for key in redis.scan_iter(f"fleet:{prefix}:*")] == []
+
+
+async def test_supervisor_knows_until_when_a_process_is_busy(
+    endpoint: Endpoint, child: Callable[..., Any], queue: Any, tmp_path: Path, make_worker: MakeWorker
+) -> None:
+    process = child(lock_ms=60_000)
+    async with watched(endpoint, tmp_path) as takeover:
+        assert takeover.busy_until(2**22) is None
+        await lines(process, "WorkerState")
+        assert takeover.busy_until(process.pid) is None
+        await queue.add("n", {"how": "sleep", "seconds": 0.5})
+        await lines(process, "run")
+        assert takeover.busy_until(process.pid) == float("inf")  # this child's jobs have no last rung
+        await lines(process, "JobCompleted")
+        await wait_until(lambda: takeover.busy_until(process.pid) is None)
+
+
+async def test_jobs_that_start_or_end_just_now_say_nothing_of_how_long_the_others_may_run(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    table = LeaseTable.create(table_path(tmp_path, 7), 3)
+    async with watched(endpoint, tmp_path) as takeover:
+        table.beat()
+        table.put(0, Lease("q", "starts", "t:0", 60_000))
+        assert takeover.busy_until(7) == float("inf")
+        table.put(1, Lease("q", "runs", "t:1", 60_000, until=1000.0, fence=3))
+        table.put(2, Lease("q", "runs longer", "t:2", 60_000, until=2000.0))
+        assert takeover.busy_until(7) == 2000.0
+        assert table.leases()[1].fence == 3
+    table.close()
+
+
+async def test_lock_outlives_the_end_of_its_lease_where_a_supervisor_will_kill(
+    endpoint: Endpoint, redis: Redis, prefix: str, tmp_path: Path
+) -> None:
+    """By the process's own thread, and by the supervisor where that thread can't."""
+    lock = f"{prefix}:q:j:lock"
+
+    async def lasts() -> bool:
+        return int(await redis.pttl(lock)) > 0
+
+    renewed: Callable[[], bool | Awaitable[bool]] = lasts
+    table = LeaseTable.create(table_path(tmp_path, 7), 1)
+    renewer = Renewer(endpoint.commands, prefix, lambda error: None, table)
+    renewer.start()
+    await redis.set(lock, "t:0")
+    key = renewer.hold(Lease("q", "j", "t:0", 300), lambda: None)
+    renewer.bound(key, time.monotonic() - 1)
+    await wait_until(renewed)
+    await renewer.stop()
+    await redis.set(lock, "t:0")
+    async with watched(endpoint, tmp_path):  # the table beats no more
+        await wait_until(renewed)
+    table.close()
+    await redis.delete(lock)

@@ -30,6 +30,7 @@ from workers.broker.events import (
 from workers.broker.hold import Hold
 from workers.broker.permissions import HELPFUL, ON_KEYS, ON_NONE, denied, rule
 from workers.broker.preflight import ServerRefusedError, examine
+from workers.broker.stats import StatsReader
 
 NAME, SECRET = "fleet", "s3cret"
 
@@ -71,8 +72,10 @@ async def queue(admin: Redis) -> AsyncIterator[Any]:
 
 async def life(job: Activation, hold: Hold) -> Ending:
     """Each job's name says how it ends, the first time."""
+    await hold.restored()
     await hold.progress(50)
     await hold.log("half-way")
+    await hold.checkpoint("half-way")
     again = job.fence > 1
     match job.name:
         case "fails":
@@ -135,11 +138,14 @@ async def test_whole_life_of_a_worker_passes_with_the_documented_user(
     assert len(made.of(JobRetrying)) == 2
     assert len(made.of(JobDelayed)) == 3
     await queue.removeJobScheduler("tick")
-    await queue.add("interrupted", {})
+    interrupted = await queue.add("interrupted", {})
     await wait_until(lambda: any(event.job_name == "interrupted" for event in made.of(JobActive)))
     await made.worker.stop(by=time.monotonic() + 1)
     assert len(made.of(JobHandedBack)) == 1 and made.worker.drained
     assert not made.of(WorkerError)
+    stats = (await StatsReader(client, "bull").read(["q"]))["q"]
+    assert stats.waiting == 1 and not stats.problems
+    assert await admin.keys("fleet:*") == [f"fleet:bull:q:checkpoint:{interrupted.id}"]
     assert await denials(admin) == []
     await client.aclose()
 
@@ -181,6 +187,23 @@ async def test_commands_that_only_help_are_missed_with_a_warning(
     await queue.add("n", {}, {"delay": 100})
     await wait_until(lambda: len(made.of(JobCompleted)) == 2)
     assert not made.of(WorkerError)
+    stats = (await StatsReader(made.worker.backend.conn, "bull").read(["q"]))["q"]
+    assert (stats.completed, stats.due, len(stats.problems)) == (2, 0, 1)
+    assert "zcount" in stats.problems[0]
+
+
+async def test_keys_of_fleets_own_are_missed_with_a_warning(
+    make_worker: MakeWorker, admin: Redis, restricted: Endpoint, queue: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await permit(admin, "resetkeys", "~bull:*")
+    client = restricted.commands()
+    await examine(client, allow_eviction=False, prefix="bull")
+    await client.aclose()
+    assert "the Redis user may not use the keys fleet:bull:*: checkpoints of jobs" in caplog.text
+    made = await make_worker(life, endpoint=restricted)
+    await queue.add("n", {})
+    await wait_until(lambda: made.of(JobCompleted))
+    assert [event.where for event in made.of(WorkerError)] == ["checkpoint"]
 
 
 async def test_prefix_that_is_not_the_users_is_refused(restricted: Endpoint) -> None:

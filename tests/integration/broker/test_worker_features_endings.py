@@ -19,6 +19,8 @@ from workers.broker.gate import TOO_OFTEN
 from workers.broker.hold import Hold
 from workers.contract import JobContext, Requeue, TransientError, Verdict, WaitForChildren
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 DATA = {"type": "email-send", "id": "7", "to": ["a@example.com"], "subject": "S", "text": "T"}
@@ -40,9 +42,13 @@ async def flows(redis_url: str, prefix: str) -> AsyncIterator[Any]:
 
 def runs(process: Callable[[Any, JobContext], Awaitable[Any]], **plan: Any) -> Execute:
     """A processor of a queue module, as its executor runs it."""
-    parts: dict[str, Any] = {"classify": lambda error: Verdict(), "timeout_s": 30, "retry": RetryPolicy(attempts=1)}
+    parts: dict[str, Any] = {
+        "classify": lambda error: Verdict(),
+        "ladder": Ladder.timeout(30),
+        "retry": RetryPolicy(attempts=1),
+    }
     limits = Limits(max_data_bytes=10_000, unknown_delay_s=1, unknown_give_up_s=1)
-    return Executor({"email-send": Plan(process=process, **{**parts, **plan})}, limits).execute
+    return Executor({"email-send": Plan(isolation=Inline(process), **{**parts, **plan})}, limits).execute
 
 
 # ------------------------------------------------------------------ starts

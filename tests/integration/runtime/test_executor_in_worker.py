@@ -27,6 +27,8 @@ from workers.broker.events import (
 from workers.contract import JobContext, retry_all
 from workers.runtime import deadline
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 MAIL = {"type": "email-send", "id": "7", "to": ["a@example.com"], "subject": "S", "text": "T"}
@@ -34,7 +36,9 @@ NEVER = 3600.0
 
 
 def executor(process: Callable[[Any, JobContext], Awaitable[Any]]) -> Executor:
-    plan = Plan(process=process, classify=retry_all, timeout_s=NEVER, retry=RetryPolicy(attempts=1))
+    plan = Plan(
+        isolation=Inline(process), classify=retry_all, ladder=Ladder.timeout(NEVER), retry=RetryPolicy(attempts=1)
+    )
     limits = Limits(max_data_bytes=10_000, unknown_delay_s=30, unknown_give_up_s=3600)
     return Executor({"email-send": plan}, limits)
 

@@ -1,16 +1,13 @@
-"""The supervisor with real processes: small Python programs that beat, die, refuse, hang and disobey."""
+"""The supervisor with real processes, small programs of its own (programs.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import sys
-import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,65 +15,32 @@ import psutil
 import pytest
 
 from tests.conftest import wait_until
-from workers.runtime import pool_child
-from workers.runtime import supervisor as supervising
-from workers.runtime.pool_child import EXIT_REFUSED, ChildSpec, RefusedToStartError
+from tests.integration.runtime.conftest import Supervise
+from tests.integration.runtime.programs import OBEYS, spec
 from workers.runtime.process import State
-from workers.runtime.supervisor import Supervisor
+from workers.runtime.supervision import death, life, silence
+from workers.runtime.supervision import supervisor as module
+from workers.runtime.supervision.death import Death
+from workers.runtime.supervision.replacement import Event
+from workers.runtime.supervision.supervisor import EXIT_REFUSED, ChildSpec, RefusedToStartError, Supervisor
 
-PRELUDE = """
-import json, os, signal, sys, time
-fd = int(sys.argv[1])
-terms = []
-def heed(): signal.signal(signal.SIGTERM, lambda *_: terms.append(1))
-def beat(started=True, ready=True, ok=True, detail="fine"):
-    state = {"name": "q", "ok": ok, "detail": detail}
-    os.write(fd, json.dumps({"started": started, "ready": ready, "states": [state]}).encode() + b"\\n")
-"""
-OBEYS = "heed()\nwhile not terms: beat(); time.sleep(0.01)\n"
 NEVER = 3600.0
-
-
-def spec(code: str, name: str = "p-0", **fields: Any) -> ChildSpec:
-    argv = (sys.executable, "-I", "-S", "-c", PRELUDE + textwrap.dedent(code), "{beat_fd}")
-    return ChildSpec(**{"name": name, "argv": argv, "stdin": b"brief\n", **fields})
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_child, "RESTART_FIRST_S", 0.01)
+    monkeypatch.setattr(death, "RESTART_FIRST_S", 0.01)
 
 
-@pytest.fixture(autouse=True)
-async def complaints() -> AsyncIterator[None]:
-    """No task's error may go unseen."""
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: heard.append(f"{context['message']}: {context.get('exception')!r}"))
-    yield
-    await asyncio.sleep(0)
-    gc.collect()
-    await asyncio.sleep(0)
-    loop.set_exception_handler(None)
-    assert heard == []
+class Deaths:
+    """Notes the ids of the dead."""
 
+    def __init__(self, pids: list[int]) -> None:
+        self._pids = pids
 
-@pytest.fixture
-async def supervise() -> AsyncIterator[Callable[..., Any]]:
-    """Starts supervisors; whatever still runs at the end is killed."""
-    made: list[Supervisor] = []
-
-    async def make(*specs: ChildSpec, **options: Any) -> Supervisor:
-        made.append(Supervisor(specs, **options))
-        await made[-1].start()
-        return made[-1]
-
-    yield make
-    for supervisor in made:
-        await supervisor.stop(by=time.monotonic() - NEVER)
-
-
-Supervise = Callable[..., Any]
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Death):
+            self._pids.append(event.pid)
 
 
 async def stop(supervisor: Supervisor, in_s: float = 20.0) -> None:
@@ -131,7 +95,7 @@ async def test_dead_process_is_replaced_and_told(
         while not terms: beat(); time.sleep(0.01)
     """
     dead: list[int] = []
-    supervisor = await supervise(spec(code), on_death=dead.append)
+    supervisor = await supervise(spec(code), emit=Deaths(dead))
     assert not supervisor.started
     await wait_until(lambda: supervisor.ready)
     assert len(set(dead)) == 2
@@ -146,9 +110,10 @@ async def test_dead_process_is_replaced_and_told(
 async def test_process_that_is_to_be_restarted_is_shown_and_no_failure_to_drain(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_child, "RESTART_FIRST_S", 20.0)
+    monkeypatch.setattr(death, "RESTART_FIRST_S", 20.0)
     supervisor = await supervise(spec("os.kill(os.getpid(), signal.SIGKILL)"), spec(OBEYS, "p-1"))
-    await wait_until(lambda: supervisor.states()[0] == State("p-0", False, "died (SIGKILL), restarting"))
+    died = State("p-0", False, "died (SIGKILL), restarting in 20 s (1 death)")
+    await wait_until(lambda: supervisor.states()[0] == died)
     assert not supervisor.started
     await stop(supervisor)
     assert supervisor.drained
@@ -157,19 +122,19 @@ async def test_process_that_is_to_be_restarted_is_shown_and_no_failure_to_drain(
 async def test_what_fails_after_a_death_does_not_stop_the_restart(supervise: Supervise) -> None:
     deaths = 0
 
-    def on_death(pid: int) -> None:
+    def emit(event: Event) -> None:
         nonlocal deaths
         deaths += 1
         raise OSError("disk full")
 
-    supervisor = await supervise(spec("sys.exit(1)"), on_death=on_death)
+    supervisor = await supervise(spec("sys.exit(1)"), emit=emit)
     await wait_until(lambda: deaths >= 3)
     await stop(supervisor)
 
 
 async def test_descriptors_do_not_pile_up_with_restarts(supervise: Supervise) -> None:
     dead: list[int] = []
-    supervisor = await supervise(spec("beat()\nsys.exit(1)"), on_death=dead.append)
+    supervisor = await supervise(spec("beat()\nsys.exit(1)"), emit=Deaths(dead))
     await wait_until(lambda: len(dead) >= 2)
     before = psutil.Process().num_fds()
     await wait_until(lambda: len(dead) >= 8)
@@ -233,7 +198,7 @@ async def test_process_that_is_stopped_before_it_can_heed_has_drained(supervise:
 
 
 async def test_process_that_does_not_heed_is_killed(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervising, "KILL_SLACK_S", 0.1)
+    monkeypatch.setattr(module, "KILL_SLACK_S", 0.1)
     supervisor = await supervise(spec("heed()\nbeat()\nwhile True: time.sleep(60)"), spec(OBEYS, "p-1"))
     await wait_until(lambda: supervisor.ready)
     await stop(supervisor, 0)
@@ -262,10 +227,10 @@ async def test_stop_while_a_process_is_born_asks_it_once(supervise: Supervise) -
 
 async def test_stop_before_the_first_process_is_born_leaves_none(supervise: Supervise) -> None:
     dead: list[int] = []
-    supervisor = await supervise(spec(OBEYS), on_death=dead.append)
+    supervisor = await supervise(spec(OBEYS), emit=Deaths(dead))
     await stop(supervisor)
     assert supervisor.drained
-    supervisor = await supervise(spec(OBEYS), on_death=dead.append)
+    supervisor = await supervise(spec(OBEYS), emit=Deaths(dead))
     await asyncio.sleep(0)  # it is being spawned now
     await stop(supervisor)
     assert supervisor.drained
@@ -288,7 +253,7 @@ async def test_stop_is_legal_before_start_and_final() -> None:
 async def test_process_that_falls_silent_is_shown(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = await supervise(spec("heed()\nbeat()\nwhile not terms: time.sleep(0.01)"))
     await wait_until(lambda: supervisor.ready)
-    monkeypatch.setattr(pool_child, "SILENT_S", 0.05)
+    monkeypatch.setattr(silence, "SILENT_S", 0.05)
     await wait_until(lambda: supervisor.states()[0].detail.startswith("silent for"))
     assert not supervisor.ready
     await stop(supervisor)
@@ -321,10 +286,10 @@ async def test_garbage_on_the_pipe_is_ignored_and_beats_after_it_are_heard(
 async def test_process_that_closes_its_pipe_is_not_taken_for_dead(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_child, "SILENT_S", 0.05)
+    monkeypatch.setattr(silence, "SILENT_S", 0.05)
     dead: list[int] = []
     supervisor = await supervise(
-        spec("heed()\nbeat()\nos.close(fd)\nwhile not terms: time.sleep(0.01)"), on_death=dead.append
+        spec("heed()\nbeat()\nos.close(fd)\nwhile not terms: time.sleep(0.01)"), emit=Deaths(dead)
     )
     await wait_until(lambda: supervisor.states()[0].detail.startswith("silent for"))
     assert dead == []
@@ -337,8 +302,7 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
     child = f"sys.stdin.readline()\nbeat()\nsys.stdin.read()\nopen({str(mark)!r}, 'w').write(str(os.getpid()))"
     parent.write_text(
         "import asyncio, sys\n"
-        "from workers.runtime.pool_child import ChildSpec\n"
-        "from workers.runtime.supervisor import Supervisor\n"
+        "from workers.runtime.supervision.supervisor import ChildSpec, Supervisor\n"
         f"spec = ChildSpec(name='p', argv={spec(child).argv!r}, stdin=b'brief\\n')\n"
         "async def main():\n"
         "    supervisor = Supervisor([spec])\n"
@@ -360,13 +324,38 @@ async def test_process_sees_the_end_of_its_input_when_its_supervisor_is_killed(t
 
 
 async def test_child_that_stays_silent_is_killed_and_replaced(
-    supervise: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A loop that is blocked for good beats no more; nobody else would give its slots back."""
-    monkeypatch.setattr(pool_child, "SILENT_S", 0.2)
-    monkeypatch.setattr(pool_child, "LISTEN_S", 0.05)
+    monkeypatch.setattr(silence, "SILENT_S", 0.2)
+    monkeypatch.setattr(life, "LISTEN_S", 0.05)
     dead: list[int] = []
     silent = spec("beat()\ntime.sleep(60)", silence_s=0.6)
-    await supervise(silent, on_death=dead.append)
+    await supervise(silent, emit=Deaths(dead))
     await wait_until(lambda: len(dead) >= 2)
     assert "was silent for" in caplog.text
+
+
+@pytest.mark.parametrize("busy_until", [0.0, float("inf")])
+async def test_process_whose_job_blocks_it_before_its_first_beat_is_killed(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, busy_until: float
+) -> None:
+    """The last rung of its job has passed, or no job of its runs; without a job it would be spared, as one that still
+    imports what it needs.
+    """
+    monkeypatch.setattr(silence, "SILENT_S", 0.2)
+    monkeypatch.setattr(silence, "IDLE_S", 0.3)
+    monkeypatch.setattr(life, "LISTEN_S", 0.05)
+    dead: list[int] = []
+    blocked, imports = spec("time.sleep(60)", silence_s=NEVER), spec("time.sleep(60)", "p-1", silence_s=NEVER)
+    asked: list[int] = []
+
+    def busy(pid: int) -> float | None:
+        if pid not in asked:
+            asked.append(pid)
+        return busy_until if pid == asked[0] else None
+
+    supervisor = await supervise(blocked, imports, emit=Deaths(dead), busy_until=busy)
+    await wait_until(lambda: len(asked) > 1 and dead)
+    assert dead == asked[:1]
+    await stop(supervisor)

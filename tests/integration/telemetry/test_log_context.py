@@ -20,6 +20,8 @@ from workers.broker import spans
 from workers.broker.events import JobCompleted
 from workers.contract import JobContext, TransientError, retry_all
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 from workers.telemetry import logs
 
@@ -66,7 +68,9 @@ def records(written: io.StringIO) -> list[dict[str, Any]]:
 
 async def _run(make_worker: MakeWorker, queue: Any, **opts: Any) -> None:
     """Two jobs at once, two attempts each."""
-    plan = Plan(process=Chatty(2), classify=retry_all, timeout_s=60.0, retry=RetryPolicy(attempts=2))
+    plan = Plan(
+        isolation=Inline(Chatty(2)), classify=retry_all, ladder=Ladder.timeout(60.0), retry=RetryPolicy(attempts=2)
+    )
     limits = Limits(max_data_bytes=10_000, unknown_delay_s=30, unknown_give_up_s=3600)
     made = await make_worker(Executor({"email-send": plan}, limits).execute, slots=2)
     for name in ("a", "b"):

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from tasks.email_send import EmailSend
+from tests import job_context
 from tests.queues.email_send.mail_server import MailServer, Script, ScriptedServer
-from workers.contract import Services, StopRequest
+from workers.contract import Services
 from workers.queues.email_send import MODULE
+from workers.queues.email_send.processor import open_email
 
 MakeServer = Callable[..., Awaitable[MailServer]]
 MakeScripted = Callable[..., Awaitable[ScriptedServer]]
 
 
-@dataclass
-class Context:
-    """A JobContext without a host."""
+class Context(job_context.Context):
+    """A mail is sent or not: no part of it is declined, saved or logged, and nothing may fail once it is out."""
 
-    job_id: str = "job-1"
-    attempt: int = 1
-    fence: int = 1
-    deadline: float = field(default_factory=lambda: time.monotonic() + 30)
-    stop: StopRequest | None = None
-
-    async def progress(self, value: int | float | dict[str, Any]) -> None:
-        raise AssertionError("the module reports no progress")
-
-    async def log(self, line: str) -> None:
-        raise AssertionError("nothing may fail after the mail is out, so nothing is logged to Redis")
-
-    async def children_values(self) -> dict[str, Any]:
-        raise AssertionError("an e-mail has no children")
-
-    async def children_failures(self) -> dict[str, str]:
-        raise AssertionError("an e-mail has no children")
+    allowed = frozenset()
 
 
 Send = Callable[..., Awaitable[Any]]
@@ -90,7 +73,7 @@ async def open_module() -> AsyncIterator[OpenModule]:
         async def open_for(server: Any, *, slots: int = 5, **options: Any) -> Send:
             values = {"smtp_url": f"smtp://127.0.0.1:{server.port}", "from_alias": "hi@vrooli.test", **options}
             checked = MODULE.options.model_validate(values)
-            processor = await stack.enter_async_context(MODULE.open(Services(queue="email-send", slots=slots), checked))
+            processor = await stack.enter_async_context(open_email(Services(queue="email-send", slots=slots), checked))
 
             async def send(task: EmailSend | None = None, ctx: Context | None = None) -> Any:
                 return await processor(task or mail(), ctx or Context())

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tasks.email_send import EmailSend
 from tests.conftest import free_port, wait_until
 from tests.queues.email_send.conftest import Context, MakeScripted, MakeServer, OpenModule, mail
 from tests.queues.email_send.mail_server import CLOSE, HANG, MailServer, Talk
@@ -218,3 +219,19 @@ async def test_slow_mail_doesnt_hold_up_others(make_server: MakeServer, open_mod
     stuck.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stuck
+
+
+@pytest.mark.parametrize("words", [{}, {"subject": "Hello"}])
+async def test_mail_of_a_template_is_not_sent_as_something_else(
+    make_server: MakeServer, open_module: OpenModule, words: dict[str, str]
+) -> None:
+    server = await make_server(MailServer())
+    send = await open_module(server)
+    task = EmailSend.model_validate(
+        {"type": "email-send", "id": "1", "to": ["a@x.org"], "template": "welcome", **words}
+    )
+
+    with pytest.raises(PermanentError, match=r"data\.template: 'welcome': templates are not rendered here yet"):
+        await send(task)
+
+    assert server.received == []

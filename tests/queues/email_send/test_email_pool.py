@@ -11,8 +11,9 @@ from tests.conftest import wait_until
 from tests.queues.email_send.conftest import Context, MakeServer, OpenModule, mail
 from tests.queues.email_send.mail_server import CLOSE, HANG, MailServer
 from workers.contract import Services, TransientError
-from workers.queues.email_send import MODULE, pool
+from workers.queues.email_send import pool
 from workers.queues.email_send.options import EmailOptions
+from workers.queues.email_send.processor import open_email
 
 
 def options(server: MailServer, **more: object) -> EmailOptions:
@@ -114,7 +115,7 @@ async def test_refusal_whose_reset_fails_costs_the_connection_alone(
 
 async def test_opening_connects_to_nothing(make_server: MakeServer) -> None:
     server = await make_server()
-    async with MODULE.open(Services(queue="email-send", slots=5), options(server)):
+    async with open_email(Services(queue="email-send", slots=5), options(server)):
         pass
     assert server.protocols == []
 
@@ -122,7 +123,7 @@ async def test_opening_connects_to_nothing(make_server: MakeServer) -> None:
 async def test_closing_takes_leave_on_every_idle_connection(make_server: MakeServer) -> None:
     server = await make_server(MailServer(gate=asyncio.Event()))
     assert server.gate is not None
-    async with MODULE.open(Services(queue="email-send", slots=3), options(server)) as processor:
+    async with open_email(Services(queue="email-send", slots=3), options(server)) as processor:
         sending = [asyncio.ensure_future(processor(mail(), Context())) for _ in range(3)]
         await wait_until(lambda: server.commands.count("RCPT") == 3)
         server.gate.set()
@@ -138,7 +139,7 @@ async def test_closing_doesnt_wait_for_a_server_that_ignores_quit(
 ) -> None:
     monkeypatch.setattr(pool, "CLOSING_S", 0.1)
     server = await make_server(MailServer(script={"QUIT": [HANG]}))
-    async with MODULE.open(Services(queue="email-send", slots=1), options(server)) as processor:
+    async with open_email(Services(queue="email-send", slots=1), options(server)) as processor:
         await processor(mail(), Context())
 
     assert "QUIT" in server.commands
@@ -148,7 +149,7 @@ async def test_closing_doesnt_wait_for_a_server_that_ignores_quit(
 async def test_connection_lent_out_while_closing_is_not_kept(make_server: MakeServer) -> None:
     server = await make_server(MailServer(gate=asyncio.Event()))
     assert server.gate is not None
-    async with MODULE.open(Services(queue="email-send", slots=1), options(server)) as processor:
+    async with open_email(Services(queue="email-send", slots=1), options(server)) as processor:
         sending = asyncio.ensure_future(processor(mail(), Context()))
         await wait_until(lambda: "RCPT" in server.commands)
 
@@ -160,7 +161,7 @@ async def test_connection_lent_out_while_closing_is_not_kept(make_server: MakeSe
 
 async def test_closing_one_that_cannot_be_reached_any_more_is_silent(make_server: MakeServer) -> None:
     server = await make_server()
-    async with MODULE.open(Services(queue="email-send", slots=1), options(server)) as processor:
+    async with open_email(Services(queue="email-send", slots=1), options(server)) as processor:
         await processor(mail(), Context())
         await server.stop()
     assert server.open == 0

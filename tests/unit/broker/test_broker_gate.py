@@ -14,7 +14,8 @@ from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBac
 from workers.broker.gate import TOO_OFTEN, Gate
 from workers.broker.settings import WorkerSettings
 
-RETRY = Retry(reason="r", error="E", delay_ms=10, stack="S")
+RETRY = Retry(reason="r", error="E", delay_ms=10, stack="S", failure="rate-limited")
+LAST = Failed(reason="r", error="E", stack="S", failure="rate-limited")
 
 
 class Backend:
@@ -59,14 +60,29 @@ async def test_first_start_asks_nothing_and_gets_in() -> None:
 async def test_deferred_failure_comes_first() -> None:
     doors = Doors(left_ms=5000, max_starts=1)
     ending = await doors.gate.ending(job(deferred_failure="job stalled more than allowable limit", fence=9))
-    assert ending == Failed(reason="job stalled more than allowable limit", error="Deferred")
+    assert ending == Failed(reason="job stalled more than allowable limit", error="Deferred", failure="crashed")
     assert doors.backend.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "failure"),
+    [
+        ("job stalled more than allowable limit", "crashed"),
+        ("its process died 3 times while it ran", "crashed"),
+        ("child bull:kids:a failed", "permanent"),
+        ("child bull:kids:a\nfailed failed", "permanent"),
+        ("child failed", "crashed"),
+    ],
+)
+async def test_deferred_failure_is_a_crash_unless_a_child_failed(words: str, failure: str) -> None:
+    ending = await Doors().gate.ending(job(deferred_failure=words))
+    assert ending == Failed(reason=words, error="Deferred", failure=failure)
 
 
 @pytest.mark.parametrize(("start", "gets_in"), [(1, True), (3, True), (4, False), (100, False)])
 async def test_start_above_the_limit_fails_in_bullmqs_words(start: int, gets_in: bool) -> None:
     ending = await Doors(max_starts=3).gate.ending(job(fence=start))
-    assert ending == (None if gets_in else Failed(reason=TOO_OFTEN, error="StartedTooOften"))
+    assert ending == (None if gets_in else Failed(reason=TOO_OFTEN, error="StartedTooOften", failure="permanent"))
 
 
 async def test_job_that_was_started_before_meets_the_limit_and_holds_its_worker_back() -> None:
@@ -92,8 +108,8 @@ async def test_limit_that_cannot_be_asked_for_is_reported_and_lets_in() -> None:
     ("ending", "start", "max_starts", "becomes"),
     [
         (RETRY, 2, 3, RETRY),
-        (RETRY, 3, 3, Failed(reason="r", error="E", stack="S")),
-        (RETRY, 4, 3, Failed(reason="r", error="E", stack="S")),
+        (RETRY, 3, 3, LAST),
+        (RETRY, 4, 3, LAST),
         (RETRY, 1000, None, RETRY),
         (Delayed(delay_ms=1, reason="r"), 3, 3, Delayed(delay_ms=1, reason="r")),
         (Completed(result=1), 3, 3, Completed(result=1)),

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, FleetBackend
+from workers.broker.checkpoints import NotOursError
 from workers.broker.hold import Hold, Interrupt
 
 
 class Backend:
-    """Notes what it is told, or fails."""
+    """Notes what its scripts are told, or fails, or refuses."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.told: list[tuple[Any, ...]] = []
+    keys: ClassVar = {"events": "b:q:events", "meta": "b:q:meta"}
+
+    def __init__(self, error: Exception | None = None, *, refuses: bool = False) -> None:
+        self.told: list[tuple[list[str], list[Any]]] = []
+        self.conn = self
         self._error = error
+        self._reply = -1 if refuses else 0
 
-    async def updateProgress(self, job_id: str, value: Any) -> None:
-        self._tell(job_id, value)
+    def toKey(self, name: str) -> str:
+        return f"b:q:{name}"
 
-    async def addLog(self, job_id: str, line: str, keep: int) -> None:
-        self._tell(job_id, line, keep)
+    def register_script(self, text: str) -> Any:
+        return self._run
 
-    def _tell(self, *what: Any) -> None:
+    async def _run(self, *, keys: list[str], args: list[Any]) -> int:
         if self._error is not None:
             raise self._error
-        self.told.append(what)
+        self.told.append((keys, args))
+        return self._reply
 
 
 def hold(backend: Backend | None = None, errors: list[Any] | None = None, **opts: Any) -> Hold:
-    job = Activation(queue="q", id="7", token="t", opts=opts)
+    job = Activation(queue="q", id="7", token="t", fence=4, opts=opts)
     heard = errors if errors is not None else []
     return Hold(job, cast(FleetBackend, backend), lambda error, where, job_id: heard.append((error, where, job_id)))
 
@@ -67,8 +73,12 @@ async def test_progress_and_log_reach_bullmq() -> None:
     await held.progress({"percent": 50})
     await held.log("line\ud800")
     await hold(backend, kl="many").log("x" * 10**6)
-    assert backend.told[:2] == [("7", {"percent": 50}), ("7", "line?", 5)]
-    assert len(backend.told[2][1]) == MAX_REASON and backend.told[2][2] == 0
+    (row, events, meta, lock), said = backend.told[0]
+    assert (row, events, meta, lock) == ("b:q:7", "b:q:events", "b:q:meta", "b:q:7:lock")
+    assert said == ["7", '{"percent":50}', "t", 4]
+    assert backend.told[1] == (["b:q:7", "b:q:7:logs", "b:q:7:lock"], ["7", "line?", "5", "t", 4])
+    _, (_, long, keep, *_) = backend.told[2]
+    assert len(long) == MAX_REASON and keep == ""
 
 
 async def test_redis_that_is_away_is_reported_and_not_felt() -> None:
@@ -78,6 +88,21 @@ async def test_redis_that_is_away_is_reported_and_not_felt() -> None:
     await held.progress(5)
     await held.log("line")
     assert errors == [(away, "progress", "7"), (away, "log", "7")]
+
+
+@pytest.mark.parametrize("do", ["progress", "log"])
+async def test_run_that_may_not_write_any_more_has_lost_its_job(do: str) -> None:
+    errors: list[Any] = []
+    told: list[Any] = []
+    job = Activation(queue="q", id="7", token="t")
+    backend = cast(FleetBackend, Backend(refuses=True))
+    held = Hold(job, backend, lambda *error: errors.append(error), on_progress=told.append)
+    await (held.progress(5) if do == "progress" else held.log("line"))
+    [(error, where, _)] = errors
+    assert isinstance(error, NotOursError) and where == do
+    assert str(error).endswith("of job 7 was not saved: another run may have the job")
+    assert held.interrupt is not None and held.interrupt.kind == "lock_lost"
+    assert told == []
 
 
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), {"x": b"raw"}])

@@ -12,8 +12,8 @@ from workers.broker import compat, permissions
 from workers.broker.permissions import HELPFUL, ON_KEYS, ON_NONE, SOMETIMES, rule
 
 LUA = Path(bullmq.__file__).parent / "commands"
-#: Scripts that the package's own code runs for a worker: the stalled check, progress, job schedulers.
-INHERITED = ("moveStalledJobsToWait", "updateProgress", "updateJobScheduler")
+#: Scripts that the package's own code runs for a worker: the stalled check, job schedulers.
+INHERITED = ("moveStalledJobsToWait", "updateJobScheduler")
 _CALL = re.compile(r"""(?:rcall|redis\.p?call)\(\s*["'](\w+)["']""")
 
 
@@ -36,8 +36,8 @@ def test_commands_inside_our_own_scripts_are_permitted() -> None:
 
 def test_rule_permits_the_prefix_and_what_is_listed_and_nothing_else() -> None:
     words = rule("my").split()
-    assert words[:4] == ["resetkeys", "~my:*", "resetchannels", "-@all"]
-    assert sorted(words[4:]) == sorted(f"+{command}" for command in (*ON_KEYS, *ON_NONE, *HELPFUL))
+    assert words[:5] == ["resetkeys", "~my:*", "~fleet:my:*", "resetchannels", "-@all"]
+    assert sorted(words[5:]) == sorted(f"+{command}" for command in (*ON_KEYS, *ON_NONE, *HELPFUL))
     assert len(set(words)) == len(words)
     assert rule("my", ["get"]).endswith("-@all +get")
 

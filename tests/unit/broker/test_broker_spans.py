@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from workers.broker import spans
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
+from workers.broker.memory import JobMemory
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -183,6 +184,61 @@ def test_ending_is_written_on_the_span(
     assert [each.name for each in done.events] == [event]
     assert done.status.status_code is status
     assert (dict(done.attributes or {}).get("error.type") == "E") is (status is StatusCode.ERROR)
+
+
+def test_kind_of_failure_is_beside_the_name_of_the_exception(exported: InMemorySpanExporter) -> None:
+    spans.finish(spans.start(job(), "w", links_only=False), Failed(reason="no", error="SMTPError", failure="user"))
+    attributes = dict(ended(exported).attributes or {})
+    assert (attributes["error.type"], attributes["fleet.job.failure"]) == ("SMTPError", "user")
+
+
+@pytest.mark.parametrize(
+    ("memory", "numbers"),
+    [
+        (JobMemory(40, 39, 64), {"before": 40, "after": 39, "delta": -1, "peak": 64}),
+        (JobMemory(40, 41), {"before": 40, "after": 41, "delta": 1}),
+        (None, {}),
+    ],
+)
+def test_memory_of_an_isolated_job_is_on_its_span(
+    exported: InMemorySpanExporter, memory: JobMemory | None, numbers: dict[str, int]
+) -> None:
+    spans.finish(spans.start(job(), "w", links_only=False), Completed(result=1), memory=memory)
+    prefix = "fleet.job.memory."
+    attributes = dict(ended(exported).attributes or {})
+    assert {name.removeprefix(prefix): v for name, v in attributes.items() if name.startswith(prefix)} == numbers
+
+
+def test_block_of_the_loop_is_an_event_with_its_stack(exported: InMemorySpanExporter) -> None:
+    span = spans.start(job(), "w", links_only=False)
+    spans.blocked(span, 1.23456, "in parse\ud800" + "x" * 100_000)
+    spans.finish(span, Completed(result=1))
+    (event, _) = ended(exported).events
+    assert event.name == "loop blocked"
+    assert (event.attributes or {})["fleet.loop.blocked_s"] == 1.235
+    stack = str((event.attributes or {})["code.stacktrace"])
+    assert stack.startswith("in parse?x") and len(stack) == 4096
+
+
+def test_block_after_the_end_of_its_job_is_not_on_the_span(
+    exported: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    span = spans.start(job(), "w", links_only=False)
+    spans.finish(span, Completed(result=1))
+    spans.blocked(span, 1.0, "in parse")
+    assert [event.name for event in ended(exported).events] == ["job completed"]
+    assert not caplog.records
+
+
+def test_span_that_raises_when_told_of_a_block_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenSpan(trace.NonRecordingSpan):
+        def is_recording(self) -> bool:
+            raise RuntimeError("processor")
+
+    spans.blocked(BrokenSpan(trace.INVALID_SPAN_CONTEXT), 1.0, "")
+    assert [record.message for record in caplog.records] == [
+        "a span could not be told that its job blocked the event loop"
+    ]
 
 
 def test_hostile_words_do_not_spoil_the_export(exported: InMemorySpanExporter) -> None:

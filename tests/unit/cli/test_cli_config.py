@@ -44,6 +44,12 @@ def test_check_of_a_correct_file_is_one_line(fleet: Path) -> None:
     assert run("check", "-c", fleet) == (0, f"{fleet}: correct (queues: 2, pools: 1)\n", "")
 
 
+def test_check_names_what_nothing_acts_on_yet(fleet: Path) -> None:
+    code, out, err = run("check", "-c", fleet, "--set", "queues.email-send.slo.p50=1s")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == ["read, but nothing acts on it yet: queues.*.slo"]
+
+
 def test_check_tells_all_issues_on_standard_error_and_exits_2(fleet: Path) -> None:
     code, out, err = run("check", "-c", fleet, "--set", "http.port=x", "--set", "queues.email-send.lock=1ms")
     assert (code, out) == (2, "")

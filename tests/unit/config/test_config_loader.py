@@ -97,7 +97,7 @@ queues:
         "redis+cluster:// URL, "
         "found 'http://me:***@x'",
         "fleet.yaml:2:7: log.levle: unknown key; did you mean 'level'?",
-        "fleet.yaml:3:25: pools.communication.processes: expected an integer from 1 to 256, found true",
+        "fleet.yaml:3:25: pools.communication.processes: expected an integer from 1 to 256 or auto, found true",
         "fleet.yaml:6:5: queues.email-send.pool: expected the name of a pool, found 'comunication'; "
         "did you mean 'communication'?",
         "fleet.yaml:7:5: queues.email-send.concurrency: expected an integer from 1 to 10000, found 'many'",
@@ -118,7 +118,7 @@ queues:
         "fleet.yaml:17:3: queues.'a:b': expected a mapping, found nothing",
         "fleet.yaml:17:3: queues.'a:b': expected a queue's name without colons, as BullMQ has it",
         "over.yaml:1:24: queues.sms-message.stalls: expected an integer from 0 to 1000, found -1",
-        "FLEET__NOPE: nope: unknown key; known here: redis, http, log, tracing, pools, queues",
+        "FLEET__NOPE: nope: unknown key; known here: redis, http, log, tracing, tiers, pools, queues",
         "FLEET__LOG__FORMAT: log.format: expected auto, json or pretty, found 'xml'",
         "--set: http.port: expected an integer from 0 to 65535, found '99999'",
     ]

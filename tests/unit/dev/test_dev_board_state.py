@@ -19,6 +19,7 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
     QueueDrained,
     WorkerError,
@@ -53,6 +54,7 @@ def job(kind: type[JobEvent], *, job_id: str = "j1", attempt: int = 1, **more: A
             "j1 attempt 1 failed, again in 2.1 s: 451 busy",
         ),
         (job(JobFailed, duration_s=1, reason="550 no", error="E"), "bad", "j1 failed: 550 no"),
+        (job(JobRung, rung="pause", after_s=60.01, attempt_of_rung=1), "wait", "j1 takes 1 min 0 s so far: pause"),
         (
             job(JobDelayed, duration_s=1, reason="unknown type", delay_s=90),
             "wait",
@@ -91,6 +93,7 @@ def test_slots_are_busy_from_start_to_whatever_ending() -> None:
         state.apply(job(JobActive, wait_s=0))
         assert state.apply(job(JobProgress, value=50)) is None
         assert state.apply(QueueDrained(queue="email-send")) is None
+        state.apply(job(JobRung, rung="warn", after_s=60, attempt_of_rung=1))
         assert (state.rows["email-send"].busy, state.rows["email-send"].slots) == (1, 5)
         state.apply(ending)
         assert state.rows["email-send"].busy == 0

@@ -8,17 +8,19 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.unit.ops.service_contract import RULES, Rule, name, soon
 from workers.ops.health import Check
-from workers.ops.server import OpsServer, OpsServerError
+from workers.ops.server import OpsServer, OpsServerError, is_local
 
 Checks = Callable[[], Sequence[Check]]
 Scrape = Callable[[], tuple[bytes, str]]
+Workers = Callable[[], Mapping[str, Any]] | None
 Start = Callable[..., Awaitable[OpsServer]]
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 GOOD = (
@@ -35,8 +37,10 @@ def scrape() -> tuple[bytes, str]:
 async def start() -> AsyncIterator[Start]:
     servers: list[OpsServer] = []
 
-    async def make(checks: Checks = lambda: GOOD, metrics: Scrape = scrape, timeout_s: float = 5.0) -> OpsServer:
-        server = OpsServer("127.0.0.1", 0, checks, metrics, metrics_timeout_s=timeout_s)
+    async def make(
+        checks: Checks = lambda: GOOD, metrics: Scrape = scrape, timeout_s: float = 5.0, workers: Workers = None
+    ) -> OpsServer:
+        server = OpsServer("127.0.0.1", 0, checks, metrics, metrics_timeout_s=timeout_s, workers=workers)
         servers.append(server)
         await server.start()
         return server
@@ -274,3 +278,73 @@ async def test_a_client_that_hangs_up_harms_nothing(start: Start, client: aiohtt
             connection.sendall(half)
     async with client.get(server.url + "/livez") as answer:
         assert answer.status == 200
+
+
+# ----------------------------------------------------------------------- /workers
+
+
+async def test_workers_are_told_to_this_machine(start: Start, client: aiohttp.ClientSession) -> None:
+    server = await start(workers=lambda: {"processes": [{"name": "a-0"}]})
+    async with client.get(server.url + "/workers") as get, client.head(server.url + "/workers") as head:
+        assert get.status == head.status == 200
+        assert await get.json() == {"processes": [{"name": "a-0"}]}
+        assert await head.read() == b""
+    async with client.post(server.url + "/workers") as answer:
+        assert answer.status == 405
+    async with client.get(server.url + "/nowhere") as answer:
+        assert "/workers" in (await answer.json())["paths"]
+
+
+async def test_workers_are_not_found_where_nobody_tells_them(start: Start, client: aiohttp.ClientSession) -> None:
+    server = await start()
+    async with client.get(server.url + "/workers") as answer:
+        assert answer.status == 404
+        assert "/workers" not in (await answer.json())["paths"]
+
+
+async def test_workers_that_can_not_be_told_are_an_answer_of_503(start: Start, client: aiohttp.ClientSession) -> None:
+    def workers() -> Mapping[str, Any]:
+        raise KeyError("a secret")
+
+    server = await start(workers=workers)
+    async with client.get(server.url + "/workers") as answer:
+        assert (answer.status, await answer.json()) == (503, {"error": "KeyError"})
+
+
+async def test_page_of_a_browser_under_a_name_of_its_own_is_refused(
+    start: Start, client: aiohttp.ClientSession
+) -> None:
+    """DNS rebinding: the page's own name leads to this machine, and its browser sends that name along."""
+    server = await start(workers=lambda: {"secret": True})
+    async with client.get(server.url + "/workers", headers={"Host": "evil.example:9464"}) as answer:
+        assert answer.status == 403
+        body = await answer.json()
+    assert "this machine alone" in body["error"]
+    assert "secret" not in body
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "::1%lo"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9464", "localhost:9464", "LOCALHOST", "[::1]:9464", "[::1]"])
+def test_requests_of_this_machine_are_known(peer: str, host: str) -> None:
+    assert is_local(peer, host)
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("10.0.0.7", "127.0.0.1"),
+        ("::ffff:10.0.0.7", "127.0.0.1"),
+        ("fe80::1%eth0", "[::1]"),
+        (None, "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("unix:", "127.0.0.1"),
+        ("127.0.0.1", "10.0.0.7:9464"),
+        ("127.0.0.1", "fleet.example"),
+        ("127.0.0.1", "localhost.evil.example"),
+        ("127.0.0.1", "127.0.0.1.evil.example:80"),
+        ("127.0.0.1", ""),
+        ("127.0.0.1", ":9464"),
+    ],
+)
+def test_requests_of_others_are_known(peer: str | None, host: str) -> None:
+    assert not is_local(peer, host)

@@ -176,5 +176,5 @@ def test_wheel_holds_the_four_packages_with_their_data(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"config", "registry", "tasks", "workers"}
-    assert {"config/fleet.yaml", "config/schema.json"} <= set(names)
+    assert {"config/fleet.yaml", "config/schema.json", "tasks/schema.json", "tasks/fleet-tasks.d.ts"} <= set(names)
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name]

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = sorted(PYPROJECT["project"]["optional-dependencies"])
 PYTHON_LOCKS = ["requirements-build.lock", "requirements-dev.lock", "requirements-run.lock", "requirements.lock"]
 NODE_LOCKS = sorted(
     path for path in ROOT.glob("*/**/package-lock.json") if not {"node_modules", ".venv"} & {*path.parts}
@@ -38,7 +40,7 @@ def locked(name: str) -> dict[str, Requirement]:
 
 
 def wanted(*, extra: str = "", group: str = "") -> Iterator[Requirement]:
-    """What pyproject.toml asks for: the runtime alone, or an extra or group alone."""
+    """What pyproject.toml asks for: the wheel alone, or an extra or group alone."""
     if group:
         for item in PYPROJECT["dependency-groups"][group]:
             if isinstance(item, str):
@@ -67,10 +69,16 @@ def test_no_lock_names_an_index_or_a_host(path: str) -> None:
 @pytest.mark.parametrize(
     ("name", "requirements"),
     [
-        ("requirements.lock", [*wanted()]),
+        ("requirements.lock", [*wanted(), *wanted(extra="worker"), *wanted(extra="uvloop")]),
         ("requirements-build.lock", [*wanted(group="build")]),
-        ("requirements-run.lock", [*wanted(), *wanted(extra="embedded"), *wanted(group="build")]),
-        ("requirements-dev.lock", [*wanted(), *wanted(extra="embedded"), *wanted(group="dev")]),
+        (
+            "requirements-run.lock",
+            [*wanted(), *wanted(extra="worker"), *wanted(extra="embedded"), *wanted(group="build")],
+        ),
+        (
+            "requirements-dev.lock",
+            [*wanted(), *chain.from_iterable(wanted(extra=extra) for extra in EXTRAS), *wanted(group="dev")],
+        ),
     ],
 )
 def test_each_lock_satisfies_its_part_of_pyproject(name: str, requirements: list[Requirement]) -> None:

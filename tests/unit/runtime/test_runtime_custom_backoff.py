@@ -13,8 +13,10 @@ import pytest
 from workers.broker.endings import Failed, Retry
 from workers.broker.hold import Hold, Interrupt
 from workers.contract import PermanentError, Verdict
-from workers.runtime import executor as executing
+from workers.runtime import decision as deciding
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("complaints")
@@ -45,9 +47,9 @@ def fail(make_hold: Callable[..., Hold]) -> Fails:
 
         held = make_hold(data=MAIL, opts=opts, **(hold or {}))
         plan = Plan(
-            process=process,
+            isolation=Inline(process),
             classify=lambda error: Verdict(),
-            timeout_s=60,
+            ladder=Ladder.timeout(60),
             retry=RetryPolicy(**{"attempts": 3, "delay_s": 9, **policy}),
             backoff=strategy,
         )
@@ -102,7 +104,7 @@ async def test_strategy_that_fails_is_replaced_by_the_queues(fail: Fails, error:
 
 
 async def test_strategy_that_hangs_is_replaced_by_the_queues(fail: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executing, "STRATEGY_S", 0.01)
+    monkeypatch.setattr(deciding, "STRATEGY_S", 0.01)
 
     async def strategy(*about: Any) -> float:
         await asyncio.Event().wait()

@@ -11,9 +11,11 @@ import pytest
 
 from tests.conftest import wait_until
 from workers.broker.hold import Hold, Interrupt
-from workers.runtime import deadline
+from workers.runtime import deadline, ladder
 from workers.runtime.containment import EscapedError
-from workers.runtime.deadline import Interrupted, Raised, Returned, RunEnd, TimedOut, drive
+from workers.runtime.deadline import drive
+from workers.runtime.ladder import Climb, Ladder
+from workers.runtime.run_end import Interrupted, Raised, Returned, RunEnd, TimedOut
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
@@ -27,6 +29,10 @@ def drain(in_s: float, cleanup_s: float = NEVER) -> Interrupt:
 
 def lock_lost() -> Interrupt:
     return Interrupt("lock_lost", "expired", time.monotonic(), NEVER)
+
+
+def after(seconds: float) -> Climb:
+    return Ladder.timeout(seconds).for_run()
 
 
 async def forever() -> None:
@@ -85,7 +91,7 @@ async def test_value_is_returned(hold: Hold) -> None:
         await asyncio.sleep(0)
         return 42
 
-    assert await drive(run, hold, NEVER) == Returned(42)
+    assert await drive(run, hold, after(NEVER)) == Returned(42)
 
 
 async def test_failure_is_told_not_raised(hold: Hold) -> None:
@@ -94,7 +100,7 @@ async def test_failure_is_told_not_raised(hold: Hold) -> None:
     async def run() -> None:
         raise error
 
-    assert await drive(run, hold, NEVER) == Raised(error)
+    assert await drive(run, hold, after(NEVER)) == Raised(error)
 
 
 class WorseError(BaseException):
@@ -126,7 +132,7 @@ async def test_what_would_end_the_loop_ends_the_run_alone(hold: Hold, error: Bas
         await asyncio.sleep(0)
         raise error
 
-    end = await drive(run, hold, NEVER)
+    end = await drive(run, hold, after(NEVER))
     assert isinstance(end, Raised)
     assert isinstance(end.error, EscapedError)
     assert str(end.error) == words
@@ -136,9 +142,9 @@ async def test_processor_that_is_no_coroutine_function_fails(hold: Hold) -> None
     def raises() -> Awaitable[Any]:
         raise ValueError("at once")
 
-    end = await drive(raises, hold, NEVER)
+    end = await drive(raises, hold, after(NEVER))
     assert isinstance(end, Raised) and str(end.error) == "at once"
-    end = await drive(lambda: 5, hold, NEVER)  # type: ignore[arg-type, return-value]
+    end = await drive(lambda: 5, hold, after(NEVER))  # type: ignore[arg-type, return-value]
     assert isinstance(end, Raised) and isinstance(end.error, TypeError)
 
 
@@ -153,7 +159,7 @@ async def test_tasks_that_a_run_leaves_behind_go_on(hold: Hold) -> None:
         strays.append(asyncio.create_task(stray()))
         return "done"
 
-    assert await drive(run, hold, NEVER) == Returned("done")
+    assert await drive(run, hold, after(NEVER)) == Returned("done")
     assert not strays[0].done()
     go.set()
     await strays[0]
@@ -173,32 +179,34 @@ async def test_time_out_cancels_and_waits_for_the_clean_up(hold: Hold) -> None:
             await asyncio.sleep(SOON)
             cleaned = True
 
-    assert await drive(run, hold, SOON) == TimedOut(SOON, abandoned=False)
+    assert await drive(run, hold, after(SOON)) == TimedOut(SOON, abandoned=False)
     assert cleaned
 
 
 async def test_run_that_is_already_over_its_time_is_cancelled_at_once(hold: Hold) -> None:
-    assert await drive(forever, hold, -1.0) == TimedOut(-1.0, abandoned=False)
+    assert await drive(forever, hold, after(1e-9)) == TimedOut(1e-9, abandoned=False)
 
 
 async def test_run_that_ignores_its_cancellation_is_left_behind(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", SOON)
+    monkeypatch.setattr(ladder, "CLEANUP_S", SOON)
+    monkeypatch.setattr(ladder, "KILL_S", SOON)
     run = Deaf()
-    assert await drive(run, hold, SOON) == TimedOut(SOON, abandoned=True)
+    assert await drive(run, hold, after(SOON)) == TimedOut(2 * SOON, abandoned=True, rung="kill")
     assert len(deadline._abandoned) == 1
     run.released.set()
     await wait_until(lambda: not deadline._abandoned)
 
 
 async def test_run_left_behind_may_still_fail_unheard(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", SOON)
+    monkeypatch.setattr(ladder, "CLEANUP_S", SOON)
+    monkeypatch.setattr(ladder, "KILL_S", SOON)
     run = Deaf()
 
     async def fails_late() -> None:
         await run()
         raise ValueError("late")
 
-    assert await drive(fails_late, hold, SOON) == TimedOut(SOON, abandoned=True)
+    assert await drive(fails_late, hold, after(SOON)) == TimedOut(2 * SOON, abandoned=True, rung="kill")
     run.released.set()
     await wait_until(lambda: not deadline._abandoned)
 
@@ -214,13 +222,13 @@ async def test_run_left_behind_may_still_fail_unheard(hold: Hold, monkeypatch: p
 async def test_timed_out_run_that_still_returns_has_succeeded(
     hold: Hold, on_cancel: Callable[[], Awaitable[Any]], end: RunEnd
 ) -> None:
-    assert await drive(Run(on_cancel), hold, SOON) == end
+    assert await drive(Run(on_cancel), hold, after(SOON)) == end
 
 
 async def test_drain_shortens_the_clean_up_of_a_run_that_timed_out(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", NEVER)
+    monkeypatch.setattr(ladder, "CLEANUP_S", NEVER)
     run = Deaf()
-    driving = asyncio.create_task(drive(run, hold, SOON))
+    driving = asyncio.create_task(drive(run, hold, after(SOON)))
     await run.cancelled.wait()
     hold.ask_back(drain(0, cleanup_s=SOON))
     assert await driving == TimedOut(SOON, abandoned=True)
@@ -233,7 +241,7 @@ async def test_lock_lost_during_the_clean_up_outranks_the_time_out(hold: Hold) -
         hold.ask_back(lock_lost())
         await asyncio.sleep(0)
 
-    end = await drive(Run(loses), hold, SOON)
+    end = await drive(Run(loses), hold, after(SOON))
     assert isinstance(end, Interrupted)
     assert end.by.kind == "lock_lost"
 
@@ -248,11 +256,11 @@ async def test_run_may_end_by_itself_until_the_drain_is_due(hold: Hold) -> None:
         return "in time"
 
     asyncio.get_running_loop().call_soon(lambda: hold.ask_back(drain(NEVER)))
-    assert await drive(run, hold, NEVER) == Returned("in time")
+    assert await drive(run, hold, after(NEVER)) == Returned("in time")
 
 
 async def test_run_is_taken_back_when_the_drain_is_due(hold: Hold) -> None:
-    driving = asyncio.create_task(drive(forever, hold, NEVER))
+    driving = asyncio.create_task(drive(forever, hold, after(NEVER)))
     interrupt = drain(SOON)
     hold.ask_back(interrupt)
     assert await driving == Interrupted(interrupt, abandoned=False)
@@ -260,7 +268,7 @@ async def test_run_is_taken_back_when_the_drain_is_due(hold: Hold) -> None:
 
 async def test_nearer_drain_replaces_a_later_one_and_not_the_other_way_round(hold: Hold) -> None:
     run = Run(gives_in)
-    driving = asyncio.create_task(drive(run, hold, NEVER))
+    driving = asyncio.create_task(drive(run, hold, after(NEVER)))
     hold.ask_back(drain(NEVER))
     await run.begun.wait()
     near = drain(SOON)
@@ -271,7 +279,7 @@ async def test_nearer_drain_replaces_a_later_one_and_not_the_other_way_round(hol
 
 async def test_time_out_before_the_drain_is_due_is_a_time_out(hold: Hold) -> None:
     hold.ask_back(drain(NEVER))
-    assert await drive(forever, hold, SOON) == TimedOut(SOON, abandoned=False)
+    assert await drive(forever, hold, after(SOON)) == TimedOut(SOON, abandoned=False)
 
 
 async def test_lock_lost_wins_over_a_drain_before_and_after_it(hold: Hold, make_hold: Callable[..., Hold]) -> None:
@@ -279,7 +287,7 @@ async def test_lock_lost_wins_over_a_drain_before_and_after_it(hold: Hold, make_
         held = make_hold()
         for interrupt in interrupts:
             held.ask_back(interrupt)
-        end = await drive(forever, held, NEVER)
+        end = await drive(forever, held, after(NEVER))
         assert isinstance(end, Interrupted)
         assert end.by.kind == "lock_lost"
 
@@ -287,7 +295,7 @@ async def test_lock_lost_wins_over_a_drain_before_and_after_it(hold: Hold, make_
 @pytest.mark.parametrize("on_cancel", [returns, fails, gives_in])
 async def test_run_without_its_lock_has_no_result(hold: Hold, on_cancel: Callable[[], Awaitable[Any]]) -> None:
     run = Run(on_cancel)
-    driving = asyncio.create_task(drive(run, hold, NEVER))
+    driving = asyncio.create_task(drive(run, hold, after(NEVER)))
     await run.begun.wait()
     hold.ask_back(lost := lock_lost())
     assert await driving == Interrupted(lost, abandoned=False)
@@ -298,7 +306,7 @@ async def test_interrupted_run_that_still_returns_has_succeeded(
     hold: Hold, on_cancel: Callable[[], Awaitable[Any]], succeeds: bool
 ) -> None:
     run = Run(on_cancel)
-    driving = asyncio.create_task(drive(run, hold, NEVER))
+    driving = asyncio.create_task(drive(run, hold, after(NEVER)))
     await run.begun.wait()
     hold.ask_back(asked := drain(0))
     assert await driving == (Returned("done after all") if succeeds else Interrupted(asked, abandoned=False))
@@ -315,14 +323,14 @@ async def test_work_that_is_interrupted_before_its_first_step_is_never_called(
         called = True
 
     hold.ask_back(interrupt(0))
-    end = await drive(run, hold, NEVER)
+    end = await drive(run, hold, after(NEVER))
     assert isinstance(end, Interrupted) and not end.abandoned
     assert not called
 
 
 async def test_interrupted_run_that_ignores_its_cancellation_is_left_behind(hold: Hold) -> None:
     run = Deaf()
-    driving = asyncio.create_task(drive(run, hold, NEVER))
+    driving = asyncio.create_task(drive(run, hold, after(NEVER)))
     await run.begun.wait()
     hold.ask_back(asked := drain(0, cleanup_s=0))
     assert await driving == Interrupted(asked, abandoned=True)
@@ -342,7 +350,7 @@ async def test_interrupt_from_inside_the_run_is_never_missed(hold: Hold) -> None
             hold.ask_back(drain(0))
             await forever()
 
-        assert isinstance(await drive(run, hold, NEVER), Interrupted)
+        assert isinstance(await drive(run, hold, after(NEVER)), Interrupted)
 
 
 # --------------------------------------------------------- torn down from above
@@ -353,7 +361,7 @@ async def test_cancelled_driver_cancels_its_run_and_leaves_nothing(
     hold: Hold, on_cancel: Callable[[], Awaitable[Any]]
 ) -> None:
     run = Run(on_cancel)
-    driving = asyncio.create_task(drive(run, hold, NEVER))
+    driving = asyncio.create_task(drive(run, hold, after(NEVER)))
     await run.begun.wait()
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -363,7 +371,7 @@ async def test_cancelled_driver_cancels_its_run_and_leaves_nothing(
 
 
 async def test_driver_cancelled_as_its_run_begins_leaves_nothing(hold: Hold) -> None:
-    driving = asyncio.create_task(drive(forever, hold, NEVER))
+    driving = asyncio.create_task(drive(forever, hold, after(NEVER)))
     await asyncio.sleep(0)
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -374,9 +382,9 @@ async def test_driver_cancelled_as_its_run_begins_leaves_nothing(hold: Hold) -> 
 async def test_driver_cancelled_during_a_clean_up_keeps_the_run_from_the_collector(
     hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", NEVER)
+    monkeypatch.setattr(ladder, "CLEANUP_S", NEVER)
     run = Deaf()
-    driving = asyncio.create_task(drive(run, hold, SOON))
+    driving = asyncio.create_task(drive(run, hold, after(SOON)))
     await run.cancelled.wait()
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -14,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.email_send import EmailSend
+from tasks.limits import Limits as DataLimits
 from workers.broker.activation import Activation, parse
 from workers.broker.backend import MAX_REASON, MAX_STACK
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.hold import Hold, Interrupt
 from workers.contract import Cancel, HandBack, JobContext, PermanentError, Snooze, TransientError, Verdict, retry_all
-from workers.runtime import deadline
+from workers.runtime import ladder
 from workers.runtime.executor import Executor, Limits, Plan
+from workers.runtime.isolation.inline import Inline
+from workers.runtime.ladder import Ladder
 from workers.runtime.retry import MAX_DELAY_MS, RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("complaints")
@@ -39,8 +42,12 @@ async def sends(task: EmailSend, ctx: JobContext) -> Any:
 
 def executor(process: Process = sends, *, limits: dict[str, Any] | None = None, **plan: Any) -> Executor:
     values = {"max_data_bytes": 1000, "unknown_delay_s": 30.0, "unknown_give_up_s": 3600.0, **(limits or {})}
-    parts: dict[str, Any] = {"classify": retry_all, "timeout_s": NEVER, "retry": RetryPolicy(attempts=3, delay_s=2)}
-    served = {"email-send": Plan(process=process, **{**parts, **plan})}
+    parts: dict[str, Any] = {
+        "classify": retry_all,
+        "ladder": Ladder.timeout(NEVER),
+        "retry": RetryPolicy(attempts=3, delay_s=2),
+    }
+    served = {"email-send": Plan(isolation=Inline(process), **{**parts, **plan})}
     return Executor(served, Limits(**values), draw=lambda: 0.5, clock=lambda: NOW)
 
 
@@ -89,6 +96,22 @@ async def test_data_above_the_limit_fails_and_names_the_setting(execute: Execute
     reason = "data: 1,001 bytes, more than the 1,000 this queue accepts (max_data)"
     assert ending == Failed(reason=reason, error="DecodeError")
     assert isinstance(await execute(job={"data_bytes": 1000}), Completed)
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "words"),
+    [
+        ({"extra": [[[1]]]}, {"max_depth": 4}, None),
+        ({"extra": [[[1]]]}, {"max_depth": 3}, "data.extra.0.0: expected at most 3 levels, found more"),
+        ({"extra": "x" * 9}, {"max_chars": 9}, "data: expected at most 9 characters in all, found more"),
+    ],
+)
+async def test_data_beyond_the_bounds_of_the_queue_fail_at_once(
+    make_hold: MakeHold, data: Any, limits: dict[str, Any], words: str | None
+) -> None:
+    hold = make_hold(data=MAIL | data)
+    ending = await executor(limits={"data": DataLimits(**limits)}).execute(hold.job, hold)
+    assert isinstance(ending, Completed) if words is None else ending == Failed(reason=words, error="DecodeError")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +172,14 @@ async def test_unknown_type_is_put_off_while_young_and_then_fails(
         assert ended.delay_ms == 30_000
     if isinstance(ended, Failed):
         assert ended.error == "UnknownTaskType"
+
+
+async def test_newer_schema_is_put_off_while_young_and_then_fails(make_hold: MakeHold) -> None:
+    newer, now = MAIL | {"schemaVersion": 99}, round(NOW * 1000)
+    young, old = make_hold(data=newer, timestamp=now), make_hold(data=newer, timestamp=now - HOUR_MS)
+    reason = "data.schemaVersion: expected at most 1 for email-send, found 99 (integer)"
+    assert await executor().execute(young.job, young) == Delayed(delay_ms=30_000, reason=reason)
+    assert await executor().execute(old.job, old) == Failed(reason=reason, error="NewerSchema")
 
 
 async def test_known_type_that_this_queue_does_not_serve_is_put_off_too(make_hold: MakeHold) -> None:
@@ -328,7 +359,8 @@ async def test_words_and_stack_of_a_failure_are_bounded(execute: Execute) -> Non
 async def test_time_out_is_retried_and_says_whether_the_run_still_runs(
     execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "CLEANUP_S", 0.01)
+    monkeypatch.setattr(ladder, "CLEANUP_S", 0.01)
+    monkeypatch.setattr(ladder, "KILL_S", 0.01)
     released = asyncio.Event()
 
     async def hangs(task: EmailSend, ctx: JobContext) -> Any:
@@ -341,11 +373,13 @@ async def test_time_out_is_retried_and_says_whether_the_run_still_runs(
             except asyncio.CancelledError:
                 continue
 
-    ending = await execute(hangs, timeout_s=0.02)
-    assert ending == Retry(reason="timed out after 0.02 s", error="Timeout", delay_ms=2000)
-    ending = await execute(hangs, timeout_s=0.02, job={"attempts_made": 2})
-    assert ending == Failed(reason="timed out after 0.02 s", error="Timeout")
-    ending = await execute(ignores, timeout_s=0.02)
+    ending = await execute(hangs, ladder=Ladder.timeout(0.02))
+    assert ending == Retry(
+        reason="timed out after 0.02 s at rung cancel", error="Timeout", failure="timed-out", delay_ms=2000
+    )
+    ending = await execute(hangs, ladder=Ladder.timeout(0.02), job={"attempts_made": 2})
+    assert ending == Failed(reason="timed out after 0.02 s at rung cancel", error="Timeout", failure="timed-out")
+    ending = await execute(ignores, ladder=Ladder.timeout(0.02))
     assert isinstance(ending, Retry)
     assert ending.reason.endswith("it ignored its cancellation and may still be running")
     released.set()

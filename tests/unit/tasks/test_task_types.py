@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import ModuleType
 from typing import Any, Literal
 
@@ -75,13 +73,3 @@ def test_two_literals_are_refused() -> None:
 
     with pytest.raises(TypeError, match="one literal and its default"):
         collect([module(Both=Both)])
-
-
-def test_importing_the_tasks_brings_in_pydantic_alone() -> None:
-    code = (
-        "import sys, tasks.codec;"
-        "print(*sorted({'aiohttp','redis','bullmq','structlog','aiosmtplib','workers','config','registry'}"
-        " & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

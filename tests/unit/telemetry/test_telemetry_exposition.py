@@ -41,6 +41,8 @@ for line in sys.stdin:
             metrics(JobCompleted(**job, duration_s=3.0, result=None))
         case ["lag", seconds]:
             metrics.loop_lag(float(seconds))
+        case ["memory", name, size]:
+            metrics.runtime.resident(name, int(size))
     print("done", flush=True)
 """
 
@@ -128,9 +130,37 @@ def test_one_process_tells_its_registry_with_every_metric_of_the_first_set() -> 
         "fleet_event_loop_lag_seconds",
         "fleet_redis_connections",
         "bullmq_queue_paused",
+        "fleet_child_start_duration_seconds",
+        "fleet_child_starts_failed_total",
+        "fleet_child_deaths_total",
+        "fleet_child_recycles_total",
+        "fleet_job_attempts_total",
+        "fleet_job_failures_total",
+        "fleet_job_rungs_total",
+        "fleet_job_memory_delta_bytes",
+        "fleet_job_memory_peak_bytes",
+        "fleet_loop_blocked_total",
+        "fleet_loop_blocked_seconds_total",
+        "fleet_process_resident_memory_bytes",
+        "fleet_runs_left_behind",
+        "fleet_rss_slope_bytes",
     }
     assert b"_created" not in text
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+def test_resident_memory_is_told_by_process_and_forgotten_with_it(spawn: Callable[[], Process], tmp_path: Path) -> None:
+    first, second = spawn(), spawn()
+    first.do("memory mail-0 100")
+    second.do("memory mail-1 200")
+    name = "fleet_process_resident_memory_bytes"
+    both = merged_exposition(tmp_path)
+    assert value(both, name, process="mail-0", scope="process") == 100
+    assert value(both, name, process="mail-1", scope="process") == 200
+    first.popen.kill()
+    first.popen.wait()
+    forget_process(tmp_path, first.popen.pid)
+    assert value(merged_exposition(tmp_path), name, process="mail-0", scope="process") is None
 
 
 def test_two_processes_are_summed_and_a_dead_one_leaves_its_counts_only(

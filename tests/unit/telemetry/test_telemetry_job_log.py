@@ -9,6 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from workers.broker.events import (
+    ChildDied,
+    ChildReady,
+    ChildRecycled,
+    ChildStartFailed,
     ConnectionChanged,
     Event,
     JobActive,
@@ -19,11 +23,14 @@ from workers.broker.events import (
     JobLost,
     JobProgress,
     JobRetrying,
+    JobRung,
     JobStalled,
+    LoopBlocked,
     QueueDrained,
     WorkerError,
     WorkerState,
 )
+from workers.broker.memory import JobMemory
 from workers.telemetry.job_log import LOGGER, MAX_REASON, STACK_EVERY_S, JobLog, line_for
 
 JOB: dict[str, Any] = {
@@ -36,12 +43,26 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
     (JobActive(**JOB, wait_s=None), logging.DEBUG, "job started", JOB),
     (JobCompleted(**JOB, duration_s=1.23456, result={"secret": 1}), logging.INFO, "job completed",
      {**JOB, "duration_s": 1.235}),
-    (JobFailed(**JOB, **RAN, error="SMTPError"), logging.ERROR, "job failed", {**JOB, **CLEAN, "error": "SMTPError"}),
+    (JobFailed(**JOB, **RAN, error="SMTPError", failure="user"), logging.ERROR, "job failed",
+     {**JOB, **CLEAN, "error": "SMTPError", "failure": "user"}),
     (JobRetrying(**JOB, **RAN, error="OSError", delay_s=4.0), logging.WARNING, "job failed, retrying",
-     {**JOB, **CLEAN, "error": "OSError", "delay_s": 4.0}),
+     {**JOB, **CLEAN, "error": "OSError", "failure": "transient", "delay_s": 4.0}),
     (JobDelayed(**JOB, **RAN, delay_s=30), logging.INFO, "job delayed", {**JOB, **CLEAN, "delay_s": 30}),
     (JobHandedBack(**JOB, **RAN), logging.INFO, "job handed back", {**JOB, **CLEAN}),
     (JobLost(**JOB, **RAN), logging.WARNING, "job lock lost", {**JOB, **CLEAN}),
+    (JobRung(**JOB, rung="warn", after_s=60.01234, attempt_of_rung=1), logging.WARNING, "job takes long",
+     {**JOB, "rung": "warn", "after_s": 60.012, "attempt_of_rung": 1}),
+    (JobRung(**JOB, rung="pause", after_s=60.01234, attempt_of_rung=2), logging.WARNING,
+     "job takes long; it is asked to set itself aside",
+     {**JOB, "rung": "pause", "after_s": 60.012, "attempt_of_rung": 2}),
+    (JobRung(**JOB, rung="kill", after_s=60.01234, attempt_of_rung=1), logging.WARNING,
+     "job's time is up; it is ended by force, where its isolation can do that",
+     {**JOB, "rung": "kill", "after_s": 60.012, "attempt_of_rung": 1}),
+    (ChildReady(queue="q", took_s=0.51234), logging.DEBUG, "child process is ready", {"queue": "q", "took_s": 0.512}),
+    (ChildStartFailed(queue="q"), logging.DEBUG, "child process could not be started", {"queue": "q"}),
+    (ChildDied(queue="q", reason="SIGSEGV"), logging.DEBUG, "child process died", {"queue": "q", "reason": "SIGSEGV"}),
+    (ChildRecycled(queue="q", reason="jobs"), logging.DEBUG, "child process is replaced",
+     {"queue": "q", "reason": "jobs"}),
     (JobProgress(**JOB, value={"secret": 1}), logging.DEBUG, "job progress", JOB),
     (QueueDrained(queue="q"), logging.DEBUG, "queue drained", {"queue": "q"}),
     (JobStalled(queue="q", job_id="7"), logging.WARNING, "job stalled", {"queue": "q", "job_id": "7"}),
@@ -50,6 +71,15 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
      "worker error", {"queue": "q", "where": "fetch", "error": "OSError", "job_id": "7", "reason": "no redis://***@h"}),
     (ConnectionChanged(queue="q", up=True, detail="redis://u:p@h"), logging.INFO, "connected to Redis",
      {"queue": "q", "detail": "redis://***@h"}),
+    (LoopBlocked(queue="q", task_type="t", job_id="7", blocked_s=0.51234, stack="in parse", over=False),
+     logging.WARNING, "the event loop is blocked",
+     {"queue": "q", "task_type": "t", "job_id": "7", "blocked_s": 0.512, "stack": "in parse"}),
+    (LoopBlocked(queue="q", task_type="t", job_id="7", blocked_s=2.0, stack="", trace_id="a" * 32),
+     logging.WARNING, "the event loop was blocked",
+     {"queue": "q", "task_type": "t", "job_id": "7", "trace_id": "a" * 32, "blocked_s": 2.0, "stack": ""}),
+    (LoopBlocked(queue="unknown", task_type="stopped", job_id="", blocked_s=2.0, stack="(no job's doing)"),
+     logging.WARNING, "the event loop was blocked",
+     {"queue": "unknown", "task_type": "stopped", "blocked_s": 2.0, "stack": "(no job's doing)"}),
     (ConnectionChanged(queue="q", up=False, detail="reset"), logging.WARNING, "connection to Redis lost",
      {"queue": "q", "detail": "reset"}),
 ]  # fmt: skip
@@ -66,6 +96,14 @@ def test_each_event_has_its_level_and_fields(event: Event, level: int, text: str
 def test_a_trace_id_is_on_the_line_only_where_there_is_one() -> None:
     assert line_for(JobLost(**JOB, **RAN, trace_id="a" * 32)).fields["trace_id"] == "a" * 32
     assert "trace_id" not in line_for(JobLost(**JOB, **RAN)).fields
+
+
+def test_memory_is_on_the_line_of_a_job_that_had_a_process_of_its_own() -> None:
+    done = JobCompleted(**JOB, duration_s=1.0, result=None, memory=JobMemory(40 * 2**20, 39 * 2**20, 64 * 2**20))
+    memory = {"memory_before_mb": 40.0, "memory_after_mb": 39.0, "memory_delta_mb": -1.0, "memory_peak_mb": 64.0}
+    assert line_for(done).fields == {**JOB, "duration_s": 1.0, **memory}
+    lost = JobLost(**JOB, **RAN, memory=JobMemory(2**20, 2**20))
+    assert "memory_peak_mb" not in line_for(lost).fields
 
 
 def test_a_huge_reason_is_cut() -> None:

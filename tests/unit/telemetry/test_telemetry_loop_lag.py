@@ -53,3 +53,13 @@ async def test_a_report_that_raises_is_told_once_and_measuring_goes_on(caplog: p
     assert lag.health().ok
     await lag.stop(by=soon())
     assert len(caplog.records) == 1
+
+
+async def test_services_beside_it_start_and_stop_with_it() -> None:
+    beside = LoopLag(lambda lag: None)
+    lag = LoopLag(lambda lag: None, beside=[beside])
+    assert not beside.health().ok
+    await lag.start()
+    assert beside.health().ok
+    await lag.stop(by=soon())
+    assert not beside.health().ok

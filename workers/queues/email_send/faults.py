@@ -78,6 +78,11 @@ def too_many(count: int, limit: int) -> JobError:
     return PermanentError(f"data.to: {count:,} recipients, more than the {limit:,} allowed (options.max_recipients)")
 
 
+def no_template(name: str) -> JobError:
+    """The mail is to be made from a template. Sent without it, it would be another mail, or an empty one."""
+    return PermanentError(f"data.template: {text.line(name)[:REPLY_CHARS]!r}: templates are not rendered here yet")
+
+
 def no_address(refused: Sequence[Refusal]) -> JobError:
     """No entry of `to` is an address."""
     return PermanentError(_listed(refused))

@@ -41,6 +41,8 @@ class EmailProcessor:
         return result(delivery)
 
     async def _compose(self, task: EmailSend) -> Mail:
+        if task.template is not None:
+            raise faults.no_template(task.template)
         arguments = (task, self._options.sender, datetime.now(UTC))
         if len(task.text) + len(task.html or "") > THREAD_CHARS:
             mail = await asyncio.to_thread(compose, *arguments)

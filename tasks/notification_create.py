@@ -1,0 +1,54 @@
+"""The task of queue `notification-create`: one entry in a user's list of notifications."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from tasks.base import Task
+
+#: Characters that Node's table `notification` holds of each.
+MAX_CATEGORY, MAX_TITLE, MAX_TEXT, MAX_LINK = 64, 128, 2048, 2048
+#: The largest key of that table (PostgreSQL's bigint).
+MAX_KEY = 2**63 - 1
+
+
+def _key(value: str) -> str:
+    if not re.fullmatch("[0-9]{1,19}", value) or int(value) > MAX_KEY:
+        raise ValueError("a snowflake in digits")
+    return value
+
+
+def _some(value: str) -> str:
+    if not value:
+        raise ValueError("an id")
+    return value
+
+
+class NotificationCreate(Task):
+    """What its producer has decided to tell a user: preferences, daily limits and silence are its matter.
+
+    Longer texts than the table holds are no invalid data; they are the processor's matter.
+    """
+
+    type: Literal["notification-create"] = "notification-create"
+
+    id: Annotated[str, AfterValidator(_key)]
+    """A snowflake in digits. It becomes the primary key, so that a second job with it is known as one."""
+
+    user_id: Annotated[str, AfterValidator(_some)]
+
+    category: str
+    """Node's: AccountCreditsOrApi, Award, Message, Run, Schedule, Security, SystemAlert, Transfer and more."""
+
+    title: str
+    """May be empty."""
+
+    description: str | None = None
+    link: str | None = None
+    img_link: str | None = None
+
+    send_web_socket_event: bool | None = None
+    """false: the user has silenced it; it is stored alone."""

@@ -1,0 +1,187 @@
+"""The fleet's own view of its queues, for whoever adds to them, watches or measures them.
+
+QueueServiceError
+├── QueueFull               more waits than the queue's limits allow; says when to ask again
+└── QueueUnavailableError   it is not known how much waits: Redis does not answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from workers.broker.pressure import LimitName, Limits, Pressure, Sample, decide
+from workers.broker.result import message
+from workers.broker.stats import QueueStats, StatsReader
+
+__all__ = [
+    "Limits",
+    "Pressure",
+    "QueueFull",
+    "QueueService",
+    "QueueServiceError",
+    "QueueState",
+    "QueueStats",
+    "QueueUnavailableError",
+    "StatsReader",
+]
+
+#: How old a sample may be that decides on an addition, seconds; and how long a failure to take one is believed.
+FRESH_S = 1.0
+#: How far back samples tell how fast a queue drains, seconds.
+WINDOW_S = 60.0
+#: Characters of an error that are shown.
+MAX_DETAIL = 500
+
+
+class QueueServiceError(Exception):
+    """What was asked of a queue can't be done now."""
+
+    def __init__(self, queue: str, text: str, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.queue = queue
+        self.retry_after_s = retry_after_s
+        """When to ask again, seconds from now."""
+
+
+class QueueFull(QueueServiceError):
+    """More waits than the queue's limits allow: it takes no more for now."""
+
+    def __init__(self, queue: str, pressure: Pressure) -> None:
+        limit = pressure.limit or "depth"
+        super().__init__(
+            queue,
+            f"queue {queue} is full: {pressure.reason} (queues.{queue}.limits.{limit});"
+            f" try again in {pressure.retry_after_s:.0f} s",
+            pressure.retry_after_s,
+        )
+        self.reason = pressure.reason
+        """The figure and the limit."""
+        self.limit: LimitName = limit
+
+
+class QueueUnavailableError(QueueServiceError):
+    """It is not known how much waits: Redis does not answer. Nothing is added then."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(queue, f"queue {queue}: it can't be told how much waits: {problem} (redis.url)", FRESH_S)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What was last seen of a queue."""
+
+    stats: QueueStats
+    pressure: Pressure
+    at: float
+    """When, monotonic seconds."""
+
+
+class QueueService:
+    """Decides by samples whether a queue may be added to. Belongs to one event loop; constructs nothing, connects to
+    nothing until it is asked.
+
+    Args:
+        reader: reads the depths.
+        limits: of each queue that is looked at; the others may be added to without a look.
+        timeout_s: how long a look at Redis may take.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        reader: StatsReader,
+        limits: Mapping[str, Limits],
+        *,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._limits = dict(limits)
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._states: dict[str, QueueState] = {}
+        self._history: dict[str, deque[Sample]] = {}
+        self._look: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+        self._problem: str | None = None
+
+    async def admit(self, queue: str) -> None:
+        """Return if the queue may be added to. Looks at Redis at most once a second, for all callers and all queues
+        together; a queue without limits costs nothing.
+
+        Raises:
+            QueueFull: not now.
+            QueueUnavailableError: Redis did not answer within `timeout_s`, or just now to somebody else.
+        """
+        if not self._limits.get(queue):
+            return
+        if self._clock() - self._looked_at >= FRESH_S:
+            await self._shared_look()
+        if self._problem is not None:
+            raise QueueUnavailableError(queue, self._problem)
+        state = self._states.get(queue)
+        if state is not None and state.pressure.full:
+            raise QueueFull(queue, state.pressure)
+
+    async def refresh(self) -> str | None:
+        """Look at all queues now. Returns what is wrong, if Redis did not answer; the states are then the old ones."""
+        await self._shared_look()
+        return self._problem
+
+    def adopt(self, limits: Mapping[str, Limits], rates: Mapping[str, int]) -> None:
+        """Go by these limits and rates (see StatsReader) from the next look on; queues without any are seen no more."""
+        self._limits = dict(limits)
+        self._reader.rates = dict(rates)
+        for queue in self._states.keys() - limits.keys():
+            del self._states[queue]
+            self._history.pop(queue, None)
+
+    def state(self, queue: str) -> QueueState | None:
+        """What was last seen of this queue; None: nothing yet. No I/O."""
+        return self._states.get(queue)
+
+    def states(self) -> dict[str, QueueState]:
+        """What was last seen of each queue. No I/O; legal from any thread."""
+        return dict(self._states)
+
+    async def close(self) -> None:
+        """End a look that is under way; its callers get QueueUnavailableError. Legal at any time, also twice."""
+        if self._look is not None and not self._look.done():
+            self._look.cancel()
+            await asyncio.wait({self._look})
+
+    async def _shared_look(self) -> None:
+        """Look once for all that ask meanwhile. A caller that is cancelled leaves the look to the others."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._take_a_look(), name="queue-stats")
+        await asyncio.wait({self._look})
+
+    async def _take_a_look(self) -> None:
+        problem: str | None = "the look at it was given up"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._reader.read(self._limits)
+            now = self._clock()
+            for queue in found.keys() & self._limits.keys():
+                self._states[queue] = self._judged(queue, found[queue], now)
+            problem = None
+        except TimeoutError as error:
+            problem = str(error) or f"no answer within {self._timeout_s:g} s"
+        except Exception as error:
+            problem = message(error, MAX_DETAIL)
+        finally:
+            self._problem, self._looked_at = problem, self._clock()
+
+    def _judged(self, queue: str, stats: QueueStats, now: float) -> QueueState:
+        history, sample = self._history.setdefault(queue, deque()), Sample.of(stats, now)
+        while history and history[0].at < now - WINDOW_S:
+            history.popleft()
+        former = self._states.get(queue)
+        was_full = former is not None and former.pressure.full
+        pressure = decide(sample, self._limits[queue], history, was_full=was_full)
+        history.append(sample)
+        return QueueState(stats, pressure, now)
