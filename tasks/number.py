@@ -28,6 +28,32 @@ def _number(value: Any) -> int | float:
 
 
 Number: TypeAlias = Annotated[
-    int | float, PlainValidator(_number), WithJsonSchema({"type": "number"}), WireForm("a number")
+    int | float,
+    PlainValidator(_number),
+    WithJsonSchema({"type": "number", "minimum": -MAX_SAFE, "maximum": MAX_SAFE}),
+    WireForm("a number"),
 ]
-"""Any finite number. An integer stays one, so that it is written as it came."""
+"""Any finite number. An integer stays one, so that it is written as it came; one that JavaScript has no exact number
+for is refused. The schema bounds all of them: it can't tell 1e300, which is taken, from the same in digits."""
+
+
+_SHARE = f"a number from 0 to {MAX_SAFE}"
+
+
+def _share(value: Any) -> int | float:
+    match value:
+        case bool():
+            pass
+        case int() | float() if 0 <= value <= MAX_SAFE:  # NaN is not
+            return value
+    raise ValueError(_SHARE)
+
+
+Share: TypeAlias = Annotated[
+    int | float,
+    PlainValidator(_share),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_SAFE}),
+    WireForm(_SHARE),
+]
+"""A number of milliseconds or megabytes, whole or not: a producer may compute it as a share of another, as Node's MCP
+tools do for the swarms and runs that a swarm starts. An integer stays one, so that it is written as it came."""

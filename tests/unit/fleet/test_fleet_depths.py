@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workers.fleet.depths import backlog
-from workers.queue_service import Limits, Admission, QueueStats
+from workers.queue_service import Admission, Limits, QueueStats
 
 
 class Reader:
