@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic.alias_generators import to_camel
@@ -44,7 +44,8 @@ class Part(BaseModel):
         serialize_by_alias=True,
     )
 
-    __pydantic_extra__: dict[Annotated[str, PlainValidator(_unknown)], Any]
+    if not TYPE_CHECKING:  # to a type checker without pydantic's plug-in it would be an argument of every model
+        __pydantic_extra__: dict[Annotated[str, PlainValidator(_unknown)], Any]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

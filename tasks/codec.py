@@ -2,7 +2,7 @@
 
 `encode` is the one way to the wire: it gives every shape back as it came, at any depth, with any name. pydantic's own
 `model_dump_json()` writes JSON that `decode` understands as the same task: in the newest shape, with null for what was
-never set, and within pydantic's bounds (255 levels; neither NaN nor lone surrogates).
+never set. It has bounds: 255 levels, null for NaN, and lone surrogates are refused in values and replaced in names.
 """
 
 from __future__ import annotations

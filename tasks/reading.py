@@ -27,28 +27,32 @@ def read(data: dict[str, Any], model: type[TaskT]) -> TaskT:
     """
     keyed = "id" not in data and isinstance(data.get("idempotencyKey"), str)
     wire = data | {"id": data["idempotencyKey"]} if keyed else data
-    try:
-        task = _checked(wire, model)
-    except ValidationError as error:
-        refusal = _refusal(error, wire, model)
-    else:
-        if keyed:
-            task.as_written().model_fields_set.discard("id")
-        return task
-    raise refusal
-
-
-def _checked(wire: dict[str, Any], model: type[TaskT]) -> TaskT:
     reading = Reading()
     try:
         # The wire knows the aliases only: a field that happens to be called user_id is an unknown one. model_validate
         # does the same, and takes half a microsecond to look through its arguments.
         task: TaskT = model.__pydantic_validator__.validate_python(wire, by_alias=True, by_name=False, context=reading)
-    except ValidationError:
-        if (again := _under_stand_ins(wire, model)) is None:
-            raise
-        return again
-    return _under_stand_ins(wire, model) or task if reading.unclear else task
+        if reading.unclear:
+            task = _under_stand_ins(wire, model) or task
+    except ValidationError as error:
+        found = _second_look(error, wire, model)
+    else:
+        if not keyed:
+            return task
+        found = task
+    if isinstance(found, DecodeError):
+        raise found  # with no context: what it says is all that may be told
+    if keyed:
+        found.as_written().model_fields_set.discard("id")
+    return found
+
+
+def _second_look(error: ValidationError, wire: dict[str, Any], model: type[TaskT]) -> TaskT | DecodeError:
+    """What data are that pydantic has refused: perhaps only for what their unknown fields are called."""
+    try:
+        return _under_stand_ins(wire, model) or _refusal(error, wire, model)
+    except ValidationError as other:
+        return _refusal(other, wire, model)
 
 
 def _under_stand_ins(wire: dict[str, Any], model: type[TaskT]) -> TaskT | None:

@@ -23,11 +23,8 @@ class WireForm:
 class Reading:
     """The context of one validation of data from the wire, given to pydantic. Without it, values come from Python."""
 
-    __slots__ = ("unclear",)
-
-    def __init__(self) -> None:
-        self.unclear = False
-        """Whether an unknown field has the name of a declared one in Python; see `tasks.stand_in`."""
+    unclear = False  # here, since one is made for each job
+    """Whether an unknown field has the name of a declared one in Python; see `tasks.stand_in`."""
 
 
 def wire_form(field: FieldInfo) -> WireForm | None:

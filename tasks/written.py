@@ -68,13 +68,13 @@ def _told(model: BaseModel) -> dict[str, Any]:
     unknown = model.model_extra or {}
     told = model.model_fields_set
     present: dict[str, Any] = {}
-    for field in fields_of(type(model)).values():
-        if field.name not in told:
+    for name, key, default, convert in fields_of(type(model)).values():
+        if name not in told:
             continue
-        value = getattr(model, field.name)
+        value = getattr(model, name)
         # An unknown field called `user_id` also marks the declared user_id as set, whose wire name is userId: what is
         # null beside it is taken for absent, unless `decode` has seen it and marked the wire name, too.
-        if field.name in unknown and value == field.default and field.key not in told:
+        if name in unknown and value == default and key not in told:
             continue
-        present[field.key] = field.json(value)
+        present[key] = convert(value) if convert is not None and value is not None else value
     return present | unknown

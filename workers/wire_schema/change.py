@@ -77,13 +77,16 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     Raises:
         NotComparable: one of them isn't such a schema; the message says which.
     """
-    before, after = _checked(old, "old"), _checked(new, "new")
-    found = [
-        *_told(_refusals(before, after), _AHEAD),
-        *_told(_refusals(after, before), _BACK),
-        *_defaults(before, after),
-        *_names(before, after),
-    ]
+    try:
+        before, after = _Version(old), _Version(new)
+        found = [
+            *_told(_refusals(before, after), _AHEAD),
+            *_told(_refusals(after, before), _BACK),
+            *_defaults(before, after),
+            *_names(before, after),
+        ]
+    except (NotComparable, RecursionError) as error:
+        raise NotComparable(_fault(old, "old") or _fault(new, "new") or str(error)) from None
     broken = {each.where for each in found if each.effects}
     found = [each for each in found if each.effects or each.where not in broken]
     return sorted(found, key=lambda each: (_rank(each.effects), each.where, each.what))
@@ -94,18 +97,17 @@ def _rank(effects: frozenset[Effect]) -> int:
     return next((place for place, each in enumerate(order) if each in effects), len(order))
 
 
-def _checked(schema: Mapping[str, Any], which: str) -> _Version:
-    """Compared with itself, a schema shows whatever can't be compared in it."""
+def _fault(schema: Mapping[str, Any], which: str) -> str | None:
+    """Why this one can't be compared, found by comparing it with itself; None: it can be."""
     try:
         version = _Version(schema)
         _refusals(version, version)
-        for name in version.definitions:
-            version.fields(name)
+        _ = [version.fields(name) for name in version.definitions]
     except NotComparable as error:
-        raise NotComparable(f"the {which} schema: {error}") from None
+        return f"the {which} schema: {error}"
     except RecursionError:
-        raise NotComparable(f"the {which} schema: it is nested too deeply") from None
-    return version
+        return f"the {which} schema: it is nested too deeply"
+    return None
 
 
 class _Version:

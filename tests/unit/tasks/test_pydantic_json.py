@@ -58,12 +58,8 @@ def test_credits_are_strings_in_it(amount: Any) -> None:
 def test_whatever_pydantic_can_write_is_what_encode_writes(shape: type[Envelope], data: st.DataObject) -> None:
     task = decode(data.draw(of_shape(shape)))
     wire = newest(task)
-    try:
-        dumped = task.model_dump_json(exclude_unset=True)
-    except ValueError:  # a lone surrogate, which it has no way to write
-        assert r"\ud" in json.dumps(wire)
-    else:
-        assert same(json.loads(dumped), finite(wire))
+    if r"\ud" not in json.dumps(wire):  # a lone surrogate: pydantic refuses it in a value, and spoils it in a name
+        assert same(json.loads(task.model_dump_json(exclude_unset=True)), finite(wire))
 
 
 def finite(value: Any) -> Any:

@@ -80,12 +80,31 @@ def as_node_writes(value: Any) -> Any:
     return int(value) if value == int(value) else value
 
 
-def mutants(data: dict[str, Any]) -> Iterator[str]:
+def _own_places() -> list[list[tuple[Any, ...]]]:
+    """The places of each example that no other one of its shape has before it; of a list, its first member's."""
+    known: set[Any] = set()
+    found = []
+    for job in EXAMPLES:
+        shape = TASKS[job["data"]["type"]].shape_of(job["data"])
+        new = [each for each in places(job["data"]) if (shape, each) not in known and sum(_members(each)) == 0]
+        known |= {(shape, each) for each in new}
+        found.append(new)
+    return found
+
+
+def _members(place: tuple[Any, ...]) -> list[int]:
+    return [each for each in place if isinstance(each, int)]
+
+
+OWN_PLACES = _own_places()
+
+
+def mutants(data: dict[str, Any], own: list[tuple[Any, ...]]) -> Iterator[str]:
     """Changes the data, at one place at a time, and says how: another value, gone, or a name of its type's put in.
 
     In place, since copies would take most of the time.
     """
-    for place in [*places(data)]:
+    for place in own:
         yield from changed(holder_of(data, place), place)
     kind = TASKS[data["type"]]
     names = {name for shape in (kind, *kind.OLDER_SHAPES) for name in wire_names(shape)}
@@ -119,9 +138,9 @@ def changed(holder: Any, place: tuple[Any, ...]) -> Iterator[str]:
 @each_example
 def test_any_change_at_one_place(index: int) -> None:
     data = copy.deepcopy(EXAMPLES[index]["data"])
-    said = [check(data, why) for why in mutants(data)]
+    said = [check(data, why) for why in mutants(data, OWN_PLACES[index])]
     assert data == EXAMPLES[index]["data"]
-    assert min(said.count(True), said.count(False)) > 50
+    assert min(said.count(True), said.count(False)) > 10
 
 
 @each_example
@@ -171,9 +190,9 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def test_the_type_alone_and_the_whole_judge_alike() -> None:
-    for job in EXAMPLES:
+    for job, own in zip(EXAMPLES, OWN_PLACES, strict=True):
         data = copy.deepcopy(job["data"])
-        for number, why in enumerate(mutants(data)):
+        for number, why in enumerate(mutants(data, own)):
             if number % 97 == 0 and data.get("type") == job["data"]["type"]:
                 assert WHOLE.is_valid(data) == BY_TYPE[data["type"]].is_valid(data), why
 
