@@ -48,6 +48,7 @@ config:
 	$(BIN)/fleet config schema --check
 	$(BIN)/fleet schema json --check
 	$(BIN)/fleet schema typescript --check
+	$(BIN)/fleet schema python --check
 	$(BIN)/fleet config check
 	REDIS_URL=redis://redis SMTP_URL=smtp://mail SITE_EMAIL_ALIAS=hi@example.com $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:
@@ -67,9 +68,9 @@ test: $(VENV)/dev.stamp ## Run the tests ring by ring (ARGS="-k lock -x" goes to
 	@sh .ci/npm-ci $(RUN_NODE) $(TEST_NODE)
 	@status=0; \
 	$(call RING,unit) -n 2 tests/unit tests/queues || status=1; \
-	$(call RING,integration) tests/integration   || status=1; \
+	$(call RING,integration) -n 2 --dist loadfile tests/integration || status=1; \
 	$(call RING,interop) tests/interop           || status=1; \
-	$(call RING,acceptance) tests/acceptance     || status=1; \
+	$(call RING,acceptance) -n 2 --dist loadfile tests/acceptance || status=1; \
 	$(call RING,chaos) tests/chaos               || status=1; \
 	exit $$status
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from workers.broker.checkpoints import Checkpoints, NotOursError, encoded, marke
 from workers.broker.client import ReplyLostError
 from workers.broker.endings import Ending
 from workers.broker.events import RungName
+from workers.broker.json_text import UnreadableError, read
 from workers.broker.memory import JobMemory
 from workers.broker.progress import check as check_progress
 from workers.broker.reconnect import RECONNECT
@@ -193,8 +193,8 @@ class Hold:
 def _value(text: str) -> Any:
     """A result as Node stores it: JSON, but an empty text for a processor that returned nothing."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return read(text, "returnvalue")
+    except UnreadableError:
         return text or None
 
 

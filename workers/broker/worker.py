@@ -7,6 +7,7 @@ cancellation or a BaseException ends that job only. "Completed" is said after Re
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -259,8 +260,9 @@ class FleetWorker(Worker):  # type: ignore[misc]
         """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""
         if job.scheduler is None or job.attempts_made or job.stalls:
             return
-        try:
-            await self._scheduleNextIteration(Job.fromJSON(self, dict(job.raw), job.id))
+        try:  # with the scheduler's data, whatever these are: the job's own are not parsed again
+            row = {"name": job.name, "opts": json.dumps(job.opts), "rjk": job.scheduler}
+            await self._scheduleNextIteration(Job.fromJSON(self, row, job.id))
         except Exception as error:
             self._reports.error(error, "scheduler", job.id)
 

@@ -24,7 +24,7 @@ from workers.broker.result import message
 from workers.broker.takeover import table_path
 from workers.broker.worker import FleetWorker
 from workers.contract import QueueModule
-from workers.fleet.depths import backlog, queue_service
+from workers.fleet.depths import admission, backlog
 from workers.runtime import settings
 from workers.runtime.aftermath import Aftermath
 from workers.runtime.context import Ports
@@ -68,7 +68,7 @@ class QueueOpener:
             table=LeaseTable.create(table_path(shared, os.getpid()), slots) if shared is not None else None,
         )
         limited = {queue: entry for queue, entry in config.queues.items() if entry.limits.depth or entry.limits.age}
-        self._admission = queue_service(config, self._client, limited)
+        self._admission = admission(config, self._client, limited)
         add = JobAdder(self._client, config.redis.prefix).add
         depth = partial(backlog, self._admission)
         self._add = TaskAdder(add, routes(config), admit=self._admission.admit, depth=depth)

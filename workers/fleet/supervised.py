@@ -18,7 +18,7 @@ from workers.fleet.depths import depth_limits, watch
 from workers.fleet.selected import select
 from workers.ops.fleet_service import FleetService
 from workers.ops.watched import Watched
-from workers.queue_service import QueueService
+from workers.queue_service import Admission
 from workers.runtime import settings
 from workers.runtime.selection import Selection
 from workers.runtime.supervision.brief import bounds, queues_by_pool, specs
@@ -39,7 +39,7 @@ def _supervised(
     shared: Path,
     endpoint: Endpoint,
     processes: SupervisionMetrics,
-    queues: QueueService,
+    queues: Admission,
 ) -> tuple[Supervisor, Reload]:
     """The supervisor with its hand on its processes' leases, and how it takes over a new configuration."""
     chosen = choose(config)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from workers.ops.health import Check
-from workers.queue_service import QueueService
+from workers.queue_service import Admission
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ EVERY_S = 5.0
 
 
 class QueueWatch:
-    """Keeps the states of a QueueService recent. Redis may be away: it looks again.
+    """Keeps the states of a Admission recent. Redis may be away: it looks again.
 
     Args:
         queues: what is kept recent; closed on stop.
@@ -27,7 +27,7 @@ class QueueWatch:
 
     name = "queue-watch"
 
-    def __init__(self, queues: QueueService, *, close: Callable[[], Awaitable[None]], every_s: float = EVERY_S) -> None:
+    def __init__(self, queues: Admission, *, close: Callable[[], Awaitable[None]], every_s: float = EVERY_S) -> None:
         self._queues = queues
         self._close = close
         self._every_s = every_s

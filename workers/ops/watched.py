@@ -10,7 +10,7 @@ from dataclasses import replace
 from workers.contract import Health
 from workers.ops.fleet_service import Runner
 from workers.ops.queue_watch import QueueWatch
-from workers.queue_service import QueueService
+from workers.queue_service import Admission
 from workers.runtime.process import State
 
 #: How old what was seen of a queue may be to be told, seconds; while Redis is away it grows older.
@@ -23,7 +23,7 @@ class Watched:
     A full queue is no fault of its workers, which it needs: its check keeps its answer, and says so.
     """
 
-    def __init__(self, runner: Runner, watch: QueueWatch, queues: QueueService) -> None:
+    def __init__(self, runner: Runner, watch: QueueWatch, queues: Admission) -> None:
         self._runner = runner
         self._watch = watch
         self._queues = queues

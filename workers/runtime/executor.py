@@ -15,7 +15,7 @@ from tasks.base import Task
 from tasks.codec import DecodeError, TooNewError, decode
 from tasks.limits import Limits as DataLimits
 from tasks.tier import EnterpriseRule, tier_of
-from workers.broker.activation import Activation
+from workers.broker.activation import Activation, too_large
 from workers.broker.endings import Delayed, Ending, Failed
 from workers.broker.hold import Hold
 from workers.contract import BackoffStrategy, Verdict
@@ -154,10 +154,8 @@ class Executor:
     def _read(self, job: Activation) -> Task | Failed | Delayed:
         if job.defects:
             return Failed(reason="; ".join(job.defects), error="DecodeError")
-        if job.data_bytes > self._limits.max_data_bytes:
-            found, limit = job.data_bytes, self._limits.max_data_bytes
-            reason = f"data: {found:,} bytes, more than the {limit:,} this queue accepts (max_data)"
-            return Failed(reason=reason, error="DecodeError")
+        if job.data_bytes > self._limits.max_data_bytes:  # parsed all the same: by a worker without bounds of its own
+            return Failed(reason=too_large(job.data_bytes, self._limits.max_data_bytes), error="DecodeError")
         try:
             task = decode(job.data, self._types, limits=self._limits.data)
         except TooNewError as error:

@@ -9,6 +9,7 @@ from config.task_section import RetryConfig, TaskConfig
 from config.tier_section import TiersConfig
 from tasks.limits import Limits as DataLimits
 from tasks.tier import EnterpriseRule
+from workers.broker.activation import Bounds
 from workers.broker.endpoint import Endpoint
 from workers.broker.reconnect import Reconnect
 from workers.broker.settings import WorkerSettings
@@ -108,6 +109,7 @@ def worker(config: FleetConfig, entry: QueueConfig, name: str) -> WorkerSettings
     return WorkerSettings(
         name=name,
         slots=entry.concurrency,
+        bounds=Bounds(data_bytes=entry.max_data, depth=entry.max_depth),
         lock_ms=round(entry.lock * 1000),
         stalled_interval_ms=round(1000 * (entry.stall_check or min(STALL_CHECK_S, entry.lock / 2))),
         max_stalls=entry.stalls,

@@ -18,19 +18,19 @@ from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobCompleted
 from workers.broker.hold import Hold
-from workers.queue_service import Limits, QueueFull, QueueService, QueueUnavailableError, StatsReader
+from workers.queue_service import Admission, Limits, QueueFull, QueueUnavailableError, StatsReader
 
-Make = Callable[..., QueueService]
+Make = Callable[..., Admission]
 
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
     """Services on clients of their own."""
-    made: list[tuple[QueueService, Redis]] = []
+    made: list[tuple[Admission, Redis]] = []
 
-    def make(endpoint: Endpoint, timeout_s: float = 5.0, **limits: Any) -> QueueService:
+    def make(endpoint: Endpoint, timeout_s: float = 5.0, **limits: Any) -> Admission:
         client = endpoint.commands()
-        service = QueueService(StatsReader(client, endpoint.prefix), {"q": Limits(**limits)}, timeout_s=timeout_s)
+        service = Admission(StatsReader(client, endpoint.prefix), {"q": Limits(**limits)}, timeout_s=timeout_s)
         made.append((service, client))
         return service
 
@@ -47,7 +47,7 @@ async def queue(redis_url: str, prefix: str) -> AsyncIterator[Any]:
     await queue.close()
 
 
-async def admitted(service: QueueService) -> bool:
+async def admitted(service: Admission) -> bool:
     await service.refresh()
     try:
         await service.admit("q")
@@ -133,7 +133,7 @@ async def test_server_that_says_nothing_is_not_waited_for_longer_than_a_command_
         assert max(await asyncio.gather(*(_refused(service) for _ in range(10)))) < 20.0
 
 
-async def _refused(service: QueueService) -> float:
+async def _refused(service: Admission) -> float:
     """How long it took to be refused, seconds."""
     start = time.monotonic()
     with pytest.raises(QueueUnavailableError):

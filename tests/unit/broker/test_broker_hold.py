@@ -120,3 +120,26 @@ async def test_progress_is_told_once_redis_has_it() -> None:
         held = Hold(job, cast(FleetBackend, backend), lambda *error: None, on_progress=told.append)
         await held.progress(50)
     assert told == [50]
+
+
+# --------------------------------------------------------------------- children
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a":[1]}', {"a": [1]}),
+        ("", None),
+        ("plain", "plain"),
+        ('{"a":NaN}', '{"a":NaN}'),
+        ("1e400", "1e400"),
+        ("9" * 5000, "9" * 5000),
+        ("[" * 5000, "[" * 5000),
+    ],
+)
+async def test_result_of_a_child_that_is_no_json_is_given_as_it_is(text: str, value: Any) -> None:
+    class Stored(Backend):
+        async def getProcessedChildrenValues(self, job_id: str) -> dict[str, str]:
+            return {f"bull:q:of-{job_id}": text}
+
+    assert await hold(Stored()).children_values() == {"bull:q:of-7": value}

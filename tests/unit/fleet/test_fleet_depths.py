@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workers.fleet.depths import backlog
-from workers.queue_service import Limits, QueueService, QueueStats
+from workers.queue_service import Admission, Limits, QueueStats
 
 
 class Reader:
@@ -20,7 +20,7 @@ class Reader:
 
 async def test_depth_is_what_was_last_seen_and_none_where_nothing_was() -> None:
     reader: Any = Reader()
-    queues = QueueService(reader, {"q": Limits(depth=10)}, timeout_s=60)
+    queues = Admission(reader, {"q": Limits(depth=10)}, timeout_s=60)
     assert backlog(queues, "q") == 0
     await queues.admit("q")
     assert (backlog(queues, "q"), backlog(queues, "other")) == (7, 0)

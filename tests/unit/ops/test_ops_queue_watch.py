@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 from tests.unit.ops.service_contract import RULES, Rule, name
 from workers.broker.stats import QueueStats, StatsReader
 from workers.ops.queue_watch import QueueWatch
-from workers.queue_service import Limits, QueueService
+from workers.queue_service import Admission, Limits
 
 
 class Reader:
@@ -44,7 +44,7 @@ class Watch:
     def __init__(self, close: Callable[[], None] = lambda: None) -> None:
         self.reader = Reader()
         self.closed = 0
-        self.queues = QueueService(cast(StatsReader, self.reader), {"mail": Limits(depth=10)}, timeout_s=60)
+        self.queues = Admission(cast(StatsReader, self.reader), {"mail": Limits(depth=10)}, timeout_s=60)
 
         async def closing() -> None:
             self.closed += 1

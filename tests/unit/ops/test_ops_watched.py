@@ -7,7 +7,7 @@ import time
 from workers.broker.stats import QueueStats
 from workers.ops.queue_watch import QueueWatch
 from workers.ops.watched import RECENT_S, Watched
-from workers.queue_service import Pressure, QueueService, QueueState
+from workers.queue_service import Admission, Pressure, QueueState
 from workers.runtime.process import State
 
 
@@ -46,7 +46,7 @@ class Runner:
         return State(self.name, self.ready, "all in one")
 
 
-class Queues(QueueService):
+class Queues(Admission):
     def __init__(self, **states: QueueState) -> None:
         self.seen = states
         self.closed = 0

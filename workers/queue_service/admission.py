@@ -1,9 +1,4 @@
-"""The fleet's own view of its queues, for whoever adds to them, watches or measures them.
-
-QueueServiceError
-├── QueueFull               more waits than the queue's limits allow; says when to ask again
-└── QueueUnavailableError   it is not known how much waits: Redis does not answer
-"""
+"""Whether a queue may be added to, decided by samples of how much waits in it."""
 
 from __future__ import annotations
 
@@ -13,21 +8,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from workers.broker.pressure import LimitName, Limits, Pressure, Sample, decide
+from workers.broker.pressure import Limits, Pressure, Sample, decide
 from workers.broker.result import message
 from workers.broker.stats import QueueStats, StatsReader
-
-__all__ = [
-    "Limits",
-    "Pressure",
-    "QueueFull",
-    "QueueService",
-    "QueueServiceError",
-    "QueueState",
-    "QueueStats",
-    "QueueUnavailableError",
-    "StatsReader",
-]
+from workers.queue_service.errors import QueueFull, QueueUnavailableError
 
 #: How old a sample may be that decides on an addition, seconds; and how long a failure to take one is believed.
 FRESH_S = 1.0
@@ -35,39 +19,6 @@ FRESH_S = 1.0
 WINDOW_S = 60.0
 #: Characters of an error that are shown.
 MAX_DETAIL = 500
-
-
-class QueueServiceError(Exception):
-    """What was asked of a queue can't be done now."""
-
-    def __init__(self, queue: str, text: str, retry_after_s: float) -> None:
-        super().__init__(text)
-        self.queue = queue
-        self.retry_after_s = retry_after_s
-        """When to ask again, seconds from now."""
-
-
-class QueueFull(QueueServiceError):
-    """More waits than the queue's limits allow: it takes no more for now."""
-
-    def __init__(self, queue: str, pressure: Pressure) -> None:
-        limit = pressure.limit or "depth"
-        super().__init__(
-            queue,
-            f"queue {queue} is full: {pressure.reason} (queues.{queue}.limits.{limit});"
-            f" try again in {pressure.retry_after_s:.0f} s",
-            pressure.retry_after_s,
-        )
-        self.reason = pressure.reason
-        """The figure and the limit."""
-        self.limit: LimitName = limit
-
-
-class QueueUnavailableError(QueueServiceError):
-    """It is not known how much waits: Redis does not answer. Nothing is added then."""
-
-    def __init__(self, queue: str, problem: str) -> None:
-        super().__init__(queue, f"queue {queue}: it can't be told how much waits: {problem} (redis.url)", FRESH_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +31,7 @@ class QueueState:
     """When, monotonic seconds."""
 
 
-class QueueService:
+class Admission:
     """Decides by samples whether a queue may be added to. Belongs to one event loop; constructs nothing, connects to
     nothing until it is asked.
 
@@ -122,7 +73,9 @@ class QueueService:
         if self._clock() - self._looked_at >= FRESH_S:
             await self._shared_look()
         if self._problem is not None:
-            raise QueueUnavailableError(queue, self._problem)
+            raise QueueUnavailableError(
+                f"queue {queue}: it can't be told how much waits: {self._problem} (redis.url)", queue=queue
+            )
         state = self._states.get(queue)
         if state is not None and state.pressure.full:
             raise QueueFull(queue, state.pressure)

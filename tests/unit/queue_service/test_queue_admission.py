@@ -11,15 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.conftest import wait_until
 from workers.broker.stats import QueueStats, StatsReader
-from workers.queue_service import (
-    FRESH_S,
-    WINDOW_S,
-    Limits,
-    QueueFull,
-    QueueService,
-    QueueServiceError,
-    QueueUnavailableError,
-)
+from workers.queue_service import Admission, Limits, QueueFull, QueueServiceError, QueueUnavailableError
+from workers.queue_service.admission import FRESH_S, WINDOW_S
 
 
 class Reader:
@@ -48,7 +41,7 @@ class Clock:
         return self.now
 
 
-Make = Callable[..., QueueService]
+Make = Callable[..., Admission]
 
 
 @pytest.fixture
@@ -58,8 +51,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(clock: Clock) -> Make:
-    def make(reader: Reader, *, timeout_s: float = 5.0, **limits: Limits) -> QueueService:
-        return QueueService(cast(StatsReader, reader), limits, timeout_s=timeout_s, clock=clock)
+    def make(reader: Reader, *, timeout_s: float = 5.0, **limits: Limits) -> Admission:
+        return Admission(cast(StatsReader, reader), limits, timeout_s=timeout_s, clock=clock)
 
     return make
 
@@ -231,5 +224,5 @@ async def test_close_ends_a_look_that_hangs_and_is_legal_at_any_time(make: Make)
 
 
 async def test_service_is_made_without_a_loop_or_a_connection() -> None:
-    service: Any = await asyncio.to_thread(lambda: QueueService(cast(StatsReader, Reader()), {"q": TEN}, timeout_s=1.0))
+    service: Any = await asyncio.to_thread(lambda: Admission(cast(StatsReader, Reader()), {"q": TEN}, timeout_s=1.0))
     await service.admit("q")
