@@ -48,6 +48,7 @@ config:
 	$(BIN)/fleet config schema --check
 	$(BIN)/fleet schema json --check
 	$(BIN)/fleet schema typescript --check
+	$(BIN)/fleet schema python --check
 	$(BIN)/fleet config check
 	REDIS_URL=redis://redis SMTP_URL=smtp://mail SITE_EMAIL_ALIAS=hi@example.com $(BIN)/fleet config check --overlay k8s/base/overlay.yaml
 yaml:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -78,9 +78,16 @@ class LoadedConfig:
         Raises:
             ConfigError: with each option's place, as `queues.email-send.task.options.smtp_url`.
         """
-        path: KeyPath = ("queues", queue, "task", "options")
+        return self.options_at(("queues", queue, "task", "options"), self.config.queues[queue].task.options, model)
+
+    def options_at(self, path: KeyPath, options: Mapping[str, Any], model: type[Options]) -> Options:
+        """The same for options that are written elsewhere.
+
+        Raises:
+            ConfigError: with each option's place.
+        """
         try:
-            return model.model_validate(self.config.queues[queue].task.options)
+            return model.model_validate(options)
         except ValidationError as error:
             raise ConfigError(findings(error, self.values, Shape.of(model), path)) from None
 

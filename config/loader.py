@@ -6,7 +6,8 @@ Everything that is wrong is collected and told at once; nothing is repaired sile
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from config.findings import findings, found_value
 from config.interpolation import interpolate
 from config.loaded import LoadedConfig
 from config.overrides import apply_environment, apply_settings, suggestion
+from config.schedule_section import NAME_PATTERN
 from config.schema import FleetConfig
 from config.shape import Shape
 from config.tree import KeyPath, Node, child, find, merge, nearest, plain
@@ -111,7 +113,47 @@ def _crossed(values: Node) -> list[ConfigIssue]:
             path = ("queues", name, "pool")
             message = f"expected the name of a pool, found {found_value(pool, path)}"
             issues.append(pool.origin.issue(path, message + suggestion(pool.value, pools)))
+        module, accepts = child(entry, "module"), child(entry, "accepts")
+        if module is not None and module.value and name not in _types(name, accepts):
+            path = ("queues", name, "module")
+            message = f"expected it where its type is: queues.{name}.accepts does not name {name}"
+            issues.append(module.origin.issue(path, message))
+    return [*issues, *_crossed_routes(values, queues or {}), *_crossed_schedules(values, queues or {})]
+
+
+def _crossed_routes(values: Node, queues: dict[str, Node]) -> list[ConfigIssue]:
+    issues: list[ConfigIssue] = []
+    for kind, node in (_entries(values, ("routes",)) or {}).items():
+        if not isinstance(node.value, str):
+            continue  # the model says so
+        path = ("routes", kind)
+        if node.value not in queues:
+            message = f"expected the name of a queue, found {found_value(node, path)}{suggestion(node.value, queues)}"
+        elif kind not in _types(node.value, child(queues[node.value], "accepts")):
+            message = f"expected a queue that carries {kind}: set queues.{node.value}.accepts.{kind}"
+        else:
+            continue
+        issues.append(node.origin.issue(path, message))
     return issues
+
+
+def _crossed_schedules(values: Node, queues: dict[str, Node]) -> list[ConfigIssue]:
+    issues: list[ConfigIssue] = []
+    for name, entry in (_entries(values, ("schedules",)) or {}).items():
+        if not re.fullmatch(NAME_PATTERN, name):
+            message = "expected a schedule's name of letters, digits, dots, dashes and underscores, 128 at most"
+            issues.append(entry.origin.issue(("schedules", name), message))
+        queue = child(entry, "queue")
+        if queue is not None and isinstance(queue.value, str) and queue.value not in queues:
+            path = ("schedules", name, "queue")
+            message = f"expected the name of a queue, found {found_value(queue, path)}"
+            issues.append(queue.origin.issue(path, message + suggestion(queue.value, queues)))
+    return issues
+
+
+def _types(queue: str, accepts: Node | None) -> Collection[str]:
+    """The task types that a queue carries, as far as what is written can be read."""
+    return accepts.value if accepts is not None and isinstance(accepts.value, dict) else (queue,)
 
 
 def _entries(values: Node, path: KeyPath) -> dict[str, Node] | None:

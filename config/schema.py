@@ -9,10 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from config.accept_section import AcceptConfig, ModuleName
+from config.api_section import ApiConfig
+from config.pause_section import OnGlobalPause
 from config.pool_section import PoolConfig
 from config.quantities import unexpected
 from config.redis_section import RedisConfig
 from config.scale_section import DepthScale, FixedScale, SloConfig, WorkScale
+from config.schedule_section import ScheduleConfig
 from config.section import Section
 from config.task_section import TaskConfig
 from config.tier_section import TiersConfig
@@ -32,6 +36,15 @@ def _stall_check(value: float) -> float:
     if value < 0.1:
         raise unexpected("a duration of at least 100ms, since each look asks Redis", value)
     return value
+
+
+def _accepts(value: dict[str, AcceptConfig]) -> dict[str, AcceptConfig]:
+    if not value:
+        raise unexpected("one or more task types", value)
+    return value
+
+
+_Accepts = Annotated[dict[str, AcceptConfig], AfterValidator(_accepts), Field(json_schema_extra={"minProperties": 1})]
 
 
 class HttpConfig(Section):
@@ -96,9 +109,12 @@ class QueueConfig(Section):
 
     pool: str
     """The pool whose processes serve it."""
-    module: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] | None = None
+    module: ModuleName | None = None
     """The importable Python module whose MODULE serves it, for queues of your own: `acme.invoices`. Defaults to the one
     that Fleet brings for a queue of this name."""
+    accepts: _Accepts | None = None
+    """The task types that it carries, each with its own settings: `{llm-completion: {}, swarm-execution: {}}`. A job is
+    run by what its `data.type` says. Defaults to the type that the queue is named after."""
     concurrency: Annotated[int, Field(ge=1, le=10_000), WHOLE]
     """Slots: jobs at once in each process."""
     lock: Annotated[Seconds, AfterValidator(_lock)] = 60.0
@@ -131,6 +147,8 @@ class QueueConfig(Section):
     """How much may wait before it is full."""
     on_unknown: UnknownConfig = UnknownConfig()
     """What becomes of a job of a type, or of a version of its shape, that is not known here."""
+    on_global_pause: OnGlobalPause | None = None
+    """What follows when somebody has paused it for everyone. Defaults to what the fleet's `on_global_pause` says."""
     slo: SloConfig = SloConfig()
     """What the queue promises. Nothing acts on it yet."""
     scale: Annotated[FixedScale | DepthScale | WorkScale, Field(discriminator="policy")] = FixedScale()
@@ -146,6 +164,8 @@ class FleetConfig(Section):
     """The server that holds the queues."""
     http: HttpConfig = HttpConfig()
     """Health and metrics."""
+    api: ApiConfig = ApiConfig()
+    """Looking at queues, and acting on them, over HTTP."""
     log: LogConfig = LogConfig()
     """What is written to standard error."""
     tracing: TracingConfig = TracingConfig()
@@ -156,3 +176,14 @@ class FleetConfig(Section):
     """The kinds of process, by name."""
     queues: Annotated[dict[str, QueueConfig], Field(json_schema_extra={"minProperties": 1})]
     """The queues that are served, by the name that Node uses."""
+    routes: dict[str, str] = Field(default_factory=dict)
+    """To which queue Fleet adds tasks of a type that several carry: `{swarm-execution: llm-completion}`. Defaults to
+    the one that is named like the type, else to the first that carries it."""
+    schedules: dict[str, ScheduleConfig] | None = None
+    """Tasks that are added again and again, by name; their queues' job schedulers follow at start and on SIGHUP. `{}`:
+    there are to be none, and those that were declared here before are removed. Defaults to none: no schedule is
+    touched."""
+    on_global_pause: OnGlobalPause = "report"
+    """What follows when somebody has paused a queue for everyone, as a shutdown of the Node stack does. report: it is
+    told in the log, in health and in metrics. {resume_after: 60s}: it is resumed after that, unless it was paused
+    through Fleet. Defaults to report."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field
 
@@ -65,7 +65,8 @@ TASKS: Mapping[str, type[Task]] = collect(_modules())
 """What `data.type` carries → the model of that task type."""
 
 if TYPE_CHECKING:
-    AnyTask: TypeAlias = Task  # what it is to a type checker, which finds no modules
+    # A type checker finds no modules: the stub, which `fleet schema python --write` makes, lists the types for it.
+    from tasks.any_task import AnyTask
 else:
     AnyTask = any_of(TASKS.values())
     """A task of any type, for pydantic: `TypeAdapter(AnyTask)`, or a field of a model."""

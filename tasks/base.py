@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 from tasks.number import MAX_SAFE, Number
+from tasks.wire import Reading
 
 
 def differ(left: Any, right: Any) -> bool:
     """Whether two values are not the same; NaN is the same as itself."""
     return left is not right and bool(left != right)
+
+
+#: What fields of any part are called in Python, where the wire calls them otherwise.
+_in_python: set[str] = set()
+
+
+def _unknown(name: str, info: ValidationInfo) -> str:
+    """The name of an unknown field, looked at as it goes by: data in which one is unclear are read once more."""
+    if name in _in_python and isinstance(info.context, Reading):
+        info.context.unclear = True
+    return name
 
 
 class Part(BaseModel):
@@ -29,7 +41,16 @@ class Part(BaseModel):
         extra="allow",
         frozen=True,
         strict=True,
+        serialize_by_alias=True,
     )
+
+    if not TYPE_CHECKING:  # to a type checker without pydantic's plug-in it would be an argument of every model
+        __pydantic_extra__: dict[Annotated[str, PlainValidator(_unknown)], Any]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        _in_python.update(name for name, field in cls.model_fields.items() if (field.alias or name) != name)
 
     def amended(self, **values: Any) -> Self:
         """A copy with these values; the object itself where it has them already."""
@@ -84,6 +105,13 @@ class Task(Envelope):
     def shape_of(cls, data: Any) -> Shape:
         """The model that data of this type is checked against: the task's own, or that of an older shape."""
         return cls
+
+    @classmethod
+    def of_shape(cls, written: Envelope) -> Self:
+        """The task that an object of one of its shapes is: itself, where it is one already."""
+        if not isinstance(written, cls):
+            raise TypeError(f"{type(written).__name__} is no shape of {cls.__name__}")
+        return written
 
     def as_written(self) -> Envelope:
         """The task in the shape that its producer wrote.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
-from tasks.wire import WireForm
+from tasks.wire import Reading, WireForm
 
-#: What validation is given as its context where values come from the wire.
-WIRE = object()
 #: Most digits of an amount. Those of Node's database have 19; reading a million digits takes seconds.
 MAX_DIGITS = 100
 
@@ -25,7 +23,7 @@ def _credits(value: Any, info: ValidationInfo) -> int | Literal["unlimited"]:
             return "unlimited"
         if _amount(value):
             return int(value)
-    elif type(value) is int and info.context is not WIRE and abs(value) < 10**MAX_DIGITS:
+    elif type(value) is int and not isinstance(info.context, Reading) and abs(value) < 10**MAX_DIGITS:
         return value
     raise ValueError(_WORDS)
 
@@ -34,7 +32,8 @@ Credits: TypeAlias = Annotated[
     int | Literal["unlimited"],
     PlainValidator(_credits),
     WithJsonSchema({"type": "string", "pattern": f"^({_PATTERN}|unlimited)$"}),
+    PlainSerializer(str, return_type=str, when_used="json"),
     WireForm(_WORDS, write=str),
 ]
 """An amount, or "unlimited". On the wire always a string, as BigInt.toString() makes it, so that it comes back the
-same; in Python an int may be given."""
+same, and in the JSON that pydantic writes; in Python an int may be given."""

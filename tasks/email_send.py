@@ -9,10 +9,18 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tasks.base import Task
 
+#: Either the mail or a template that it is made from; empty texts beside one say nothing.
 _SCHEMA: Any = {
     "anyOf": [
-        {"required": ["subject", "text"]},
-        {"required": ["template"], "properties": {"template": {"type": "string"}}},
+        {"required": ["subject", "text"], "properties": {"template": {"type": "null"}}},
+        {
+            "required": ["template"],
+            "properties": {
+                "template": {"type": "string"},
+                "text": {"type": "string", "const": ""},
+                "html": {"enum": ["", None]},
+            },
+        },
     ]
 }
 

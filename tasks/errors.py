@@ -27,14 +27,16 @@ class DecodeError(WireError):
     The text is bounded and quotes no long values, so it may be stored as the job's failedReason.
 
     Args:
-        problems: at least one.
+        problems: at least one; where there are very many, the first ones.
+        count: how many there are in all. None: these.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], count: int | None = None) -> None:
         self.problems = tuple(problems)
+        self.count = len(self.problems) if count is None else count
         shown = [str(each) for each in self.problems[:MAX_PROBLEMS]]
-        if len(self.problems) > MAX_PROBLEMS:
-            shown.append(f"and {len(self.problems) - MAX_PROBLEMS} more")
+        if self.count > len(shown):
+            shown.append(f"and {self.count - len(shown)} more")
         super().__init__("; ".join(shown))
 
     @property

@@ -1,4 +1,6 @@
 // Generated from the models in tasks/ by `fleet schema typescript --write`; not edited by hand.
+// What types can't say is in comments. A number without bounds there is one that JavaScript holds exactly: at most
+// Number.MAX_SAFE_INTEGER, at least Number.MIN_SAFE_INTEGER.
 
 /** The data of a job, told apart by `type`. */
 export type AnyTask =
@@ -62,7 +64,9 @@ export type EmailSend = {
   template?: string | null;
   /** What the template's placeholders stand for. */
   data?: { [name: string]: unknown } | null;
-} & TaskId & ({ subject: string; text: string } | { template: string });
+} & TaskId & (
+  | { subject: string; text: string; template?: null }
+  | { template: string; text?: ""; html?: "" | null });
 
 /** One export. */
 export type ExportUserData = {
@@ -153,8 +157,12 @@ export type LlmCompletion = {
  */
 export type NotificationCreate = {
   type: "notification-create";
-  /** A snowflake in digits. It becomes the primary key, so that a second job with it is known as one. */
+  /**
+   * A snowflake in digits, up to 2^63-1. It becomes the primary key, so that a second job with it is known as one.
+   * Its pattern is in schema.json.
+   */
   id?: string;
+  /** @minLength 1 */
   userId: string;
   /** Node's word for its state (see `tasks.status`); Node shows it before BullMQ's own state. */
   status?: string | null;
@@ -177,7 +185,7 @@ export type NotificationCreate = {
   imgLink?: string | null;
   /** false: the user has silenced it; it is stored alone. */
   sendWebSocketEvent?: boolean | null;
-} & TaskId;
+} & ({ id: string } | { idempotencyKey: string });
 
 /** One message to one device; a user with three has three of them. */
 export type PushNotification = {
@@ -305,12 +313,12 @@ export type FlatRun = {
   formValues?: { [name: string]: unknown } | null;
   runFrom?: string | null;
   startedById?: string | null;
-  context?: never;
   input?: never;
 } & TaskId;
 
 /**
- * A swarm's task without `context` and `input`.
+ * A swarm's task without `context` and `input`. Unknown fields of its `config` are the `input`'s in the newest shape,
+ * those of `config.resources` the `allocation`'s.
  * @deprecated
  */
 export type FlatSwarm = {
@@ -337,7 +345,6 @@ export type FlatSwarm = {
   config: FlatSwarmConfig;
   userData: SessionUser;
   organizationId?: string | null;
-  context?: never;
   input?: never;
 } & TaskId;
 

@@ -1,4 +1,4 @@
-"""How deep and how large a job's data may be. Measured before anything else looks at them."""
+"""How deep and how large a job's parsed data may be. Measured before anything else looks at them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Limits:
     and what walks them by recursion (JSON encoders, pydantic's dump) fails between 250 and 1,000. 50 ns a value."""
 
     max_chars: int | None = None
-    """Characters of all strings together, names of fields included. Defaults to no bound: a queue bounds the bytes of
-    its jobs (`max_data`) before their JSON is parsed. 100 ns a value."""
+    """Characters of all strings together, names of fields included. Defaults to no bound: who parses the JSON has to
+    bound its length, since a long text costs before anything here sees it; a Fleet worker parses none that is longer
+    than its queue's `max_data`. 100 ns a value."""
 
     def exceeded(self, data: dict[str, Any]) -> Problem | None:
         """The bound that parsed JSON breaks. A loop, not recursion."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from tasks.base import Task
 
@@ -15,8 +15,19 @@ MAX_CATEGORY, MAX_TITLE, MAX_TEXT, MAX_LINK = 64, 128, 2048, 2048
 MAX_KEY = 2**63 - 1
 
 
+def _at_most(number: int) -> str:
+    """The pattern of a number in digits, for JSON Schema: equal up to some digit, less there, any from there on."""
+    digits = str(number)
+    rest = [f"[0-9]{{{after}}}" if after else "" for after in reversed(range(len(digits)))]
+    less = [f"{digits[:at]}[0-{int(each) - 1}]{rest[at]}" for at, each in enumerate(digits) if each != "0"]
+    return "|".join([f"[0-9]{{1,{len(digits) - 1}}}", *less, digits])
+
+
+_KEY = _at_most(MAX_KEY)
+
+
 def _key(value: str) -> str:
-    if not re.fullmatch("[0-9]{1,19}", value) or int(value) > MAX_KEY:
+    if not re.fullmatch(_KEY, value):
         raise ValueError("a snowflake in digits")
     return value
 
@@ -35,10 +46,10 @@ class NotificationCreate(Task):
 
     type: Literal["notification-create"] = "notification-create"
 
-    id: Annotated[str, AfterValidator(_key)]
-    """A snowflake in digits. It becomes the primary key, so that a second job with it is known as one."""
+    id: Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": f"^({_KEY})$"})]
+    """A snowflake in digits, up to 2^63-1. It becomes the primary key, so that a second job with it is known as one."""
 
-    user_id: Annotated[str, AfterValidator(_some)]
+    user_id: Annotated[str, AfterValidator(_some), WithJsonSchema({"type": "string", "minLength": 1})]
 
     category: str
     """Node's: AccountCreditsOrApi, Award, Message, Run, Schedule, Security, SystemAlert, Transfer and more."""

@@ -27,10 +27,7 @@ class RunStart(EvolvedTask):
 
     @classmethod
     def shape_of(cls, data: Any) -> Shape:
-        """By what only one shape has: `input`, else a `runId` at the top."""
-        if not isinstance(data, dict) or "input" in data or "context" in data:
+        """By Node's rule: with `input` the newest, else with a `runId` at the top the flat one."""
+        if not isinstance(data, dict) or "input" in data:
             return cls
-        return FlatRun if not _FLAT.isdisjoint(data) else cls
-
-
-_FLAT = frozenset({"runId", "resourceVersionId", "isNewRun", "formValues"})
+        return FlatRun if "runId" in data else cls

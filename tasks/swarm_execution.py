@@ -29,7 +29,7 @@ class SwarmExecution(EvolvedTask):
 
     @classmethod
     def shape_of(cls, data: Any) -> Shape:
-        """By what only one shape has: `input`, else `config` or `swarmId`."""
-        if not isinstance(data, dict) or "input" in data or "context" in data:
+        """By Node's rule: with `input` the newest, else with both `config` and `swarmId` the flat one."""
+        if not isinstance(data, dict) or "input" in data:
             return cls
-        return FlatSwarm if "config" in data or "swarmId" in data else cls
+        return FlatSwarm if "config" in data and "swarmId" in data else cls

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from tasks.allocation import Allocation
 from tasks.base import Part
 from tasks.many import Many
-from tasks.number import Count
+from tasks.number import Count, Share
 from tasks.session_user import SessionUser
 from tasks.swarm_request import ExecutionConfig, SwarmInput, Tool
 from tasks.tier_context import SwarmContext
@@ -19,7 +19,7 @@ class FlatResources(Part):
 
     max_credits: Count | None = None
     max_tokens: Count | None = None
-    max_time: Count | None = None
+    max_time: Share | None = None
     """Milliseconds."""
     tools: Many[Tool] | None = None
 
@@ -35,7 +35,9 @@ class FlatSwarmConfig(Part):
 
 
 class FlatSwarm(OlderShape):
-    """A swarm's task without `context` and `input`."""
+    """A swarm's task without `context` and `input`. Unknown fields of its `config` are the `input`'s in the newest
+    shape, those of `config.resources` the `allocation`'s.
+    """
 
     type: Literal["swarm-execution"] = "swarm-execution"
     swarm_id: str
@@ -50,6 +52,7 @@ class FlatSwarm(OlderShape):
             "context": made(SwarmContext, swarm_id=self.swarm_id, user_data=self.user_data),
             "input": made(
                 SwarmInput,
+                self.config,
                 goal=self.config.goal,
                 user_data=self.user_data,
                 available_tools=bounds.tools,
@@ -60,6 +63,7 @@ class FlatSwarm(OlderShape):
             ),
             "allocation": made(
                 Allocation,
+                bounds,
                 max_credits=bounds.max_credits,
                 max_duration_ms=bounds.max_time,
                 max_memory_mb=None,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel
 
 from tasks.base import Task
+from tasks.written import fields_of
 
 Tier: TypeAlias = Literal["free", "premium", "enterprise"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
@@ -25,7 +26,8 @@ class EnterpriseRule:
     """By its name on the wire; dots lead into objects (`creditSettings.plan`). Defaults to the design's own."""
 
     values: tuple[str | int | bool, ...] = (True,)
-    """A value counts if it is of the same type too: 1 is not true. Defaults to true alone."""
+    """A value counts if it is of the same type on the wire too: 1 is not true, and credits are strings there. Defaults
+    to true alone."""
 
     def applies(self, user: Any) -> bool:
         """Whether these user data are an enterprise user's."""
@@ -64,12 +66,11 @@ def tier_of(task: Task, enterprise: EnterpriseRule = _RULE) -> Tier:
 
 
 def _field(holder: Any, name: str) -> Any:
-    """A field by its name on the wire, of an object that a model declares or of one that came along."""
+    """A field as the wire has it, by its name there, of an object that a model declares or of one that came along."""
     if isinstance(holder, Mapping):
         return holder.get(name)
     if not isinstance(holder, BaseModel):
         return None
-    for attribute, field in type(holder).model_fields.items():
-        if (field.alias or attribute) == name:
-            return getattr(holder, attribute)
+    if (field := fields_of(type(holder)).get(name)) is not None:
+        return field.json(getattr(holder, field.name))
     return (holder.model_extra or {}).get(name)

@@ -1,4 +1,4 @@
-"""How a field looks on the wire, where its Python type does not tell."""
+"""How a field looks on the wire, where its Python type does not tell; and what is being read from there."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ class WireForm:
 
     write: Callable[[Any], Any] | None = None
     """Makes JSON of its value. None: it is JSON."""
+
+
+class Reading:
+    """The context of one validation of data from the wire, given to pydantic. Without it, values come from Python."""
+
+    unclear = False  # here, since one is made for each job
+    """Whether an unknown field has the name of a declared one in Python; see `tasks.stand_in`."""
 
 
 def wire_form(field: FieldInfo) -> WireForm | None:

@@ -137,7 +137,7 @@ class Context(_Context):
     async def checkpoint(self, state: Any) -> StopRequest | None:
         return self._checkpoint(state)
 
-    async def add(self, task: Task, *, child: bool = False) -> str:
+    async def add(self, task: Task, *, child: bool = False, **how: Any) -> str:
         return self._add(task, child)
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ class SyncContext(_Context):
     def checkpoint(self, state: Any) -> StopRequest | None:
         return self._checkpoint(state)
 
-    def add(self, task: Task, *, child: bool = False) -> str:
+    def add(self, task: Task, *, child: bool = False, **how: Any) -> str:
         return self._add(task, child)
 
     @contextmanager

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import bullmq
 
+from workers.broker import add_script
+
 #: Bytes of one message that are held back until it is whole.
 LARGEST_MESSAGE = 64 * 1024 * 1024
 #: How much of a request is remembered: words, and bytes of each.
@@ -77,7 +79,7 @@ class Request:
     link: int
     """The number of its connection, in the order in which they were accepted."""
     name: str
-    """The command; of EVALSHA the script's name, if it is one of BullMQ's."""
+    """The command; of EVALSHA the script's name, if it is one of BullMQ's, or `addJobs`."""
     words: tuple[bytes, ...]
     """The command and its arguments, cut to a readable size."""
     passed: bool = False
@@ -114,6 +116,7 @@ def _words(message: bytes) -> Iterator[bytes]:
 
 @cache
 def script_names() -> dict[str, str]:
-    """BullMQ's scripts by the SHA-1 that EVALSHA names them by."""
+    """BullMQ's scripts by the SHA-1 that EVALSHA names them by, and the one of ours that adds jobs by them."""
     folder = Path(str(bullmq.__file__)).parent / "commands"
-    return {hashlib.sha1(path.read_bytes()).hexdigest(): path.stem.partition("-")[0] for path in folder.glob("*.lua")}
+    names = {hashlib.sha1(path.read_bytes()).hexdigest(): path.stem.partition("-")[0] for path in folder.glob("*.lua")}
+    return {**names, hashlib.sha1(add_script.text().encode()).hexdigest(): "addJobs"}

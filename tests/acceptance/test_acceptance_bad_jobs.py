@@ -113,15 +113,24 @@ async def test_bad_data_fails_once_with_its_field_and_no_other_job_suffers(
     assert "victim@example.com" not in served.mail_host.recipients()
 
 
+#: A mail that would go out, were it not for what takes the place of its unknown field.
+TEXT = json.dumps(mail("numbers@example.com", extra={"a": 0})).replace('{"a": 0}', '{"a": %s}')
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("{nope", r"data: not JSON"),
         ("", r"data: not JSON"),
-        ("[" * 200_000, r"data: nested too deeply"),
-        ('{"type": "email-send", "to": ' + "[" * 5_000 + "]" * 5_000 + "}", r"data"),
+        ("[" * 200_000, r"data\.0\.0\..*: expected at most 100 levels, found more$"),
+        (TEXT % ("[" * 5_000 + "]" * 5_000), r"data\.extra\.a\.0\.0\..*: expected at most 100 levels, found more$"),
+        (TEXT % "NaN", r"data\.extra\.a: expected a finite number, found NaN$"),
+        (TEXT % "[0, -Infinity]", r"data\.extra\.a\.1: expected a finite number, found -Infinity$"),
+        (TEXT % "1e400", r"data\.extra\.a: expected a finite number, found 1e400$"),
+        (TEXT % ("9" * 5_000), r"data\.extra\.a: expected an integer of at most 4,300 digits, found one of 5,000$"),
+        ("[" * 5_000_000, r"data: 5,000,000 bytes, more than the 4,194,304 this queue accepts \(max_data\)$"),
     ],
-    ids=["cut", "empty", "a_deep_cut", "deep"],
+    ids=["cut", "empty", "a_deep_cut", "deep", "nan", "infinity", "too_large_a_number", "too_many_digits", "too_large"],
 )
 async def test_row_whose_data_no_parser_takes_fails_once(
     served: Served, jobs: Jobs, redis: Redis, text: str, reason: str
@@ -132,6 +141,8 @@ async def test_row_whose_data_no_parser_takes_fails_once(
     await jobs.queue.promoteJobs()
     await _between_good_ones(served, jobs, mail())
     assert re.match(reason, await _failed_once(served, jobs, broken))
+    assert (await jobs.row(broken))["data"] == text
+    assert not served.mail_host.messages_to("numbers@example.com")
 
 
 async def test_unknown_fields_are_kept_and_the_mail_delivered(served: Served, jobs: Jobs) -> None:

@@ -118,7 +118,7 @@ class Answers:
         await self._answer("checkpoint", state)
         return self.stop
 
-    async def add(self, task: Task, *, child: bool = False) -> str:
+    async def add(self, task: Task, *, child: bool = False, **how: Any) -> str:
         await self._answer("add", task, child)
         return "added 1"
 

@@ -17,12 +17,14 @@ from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobCompleted, JobDelayed
 from workers.broker.producer import JobAdder
 from workers.contract import JobContext, WaitForChildren, retry_all
+from workers.queue_service.adding import Adding
+from workers.queue_service.routes import Routes
 from workers.runtime.context import Ports
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.isolation.inline import Inline
 from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
-from workers.runtime.task_adder import TaskAdder, routes
+from workers.runtime.task_adder import TaskAdder
 
 pytestmark = pytest.mark.node
 
@@ -39,7 +41,7 @@ def config() -> FleetConfig:
 @pytest.fixture
 async def add(endpoint: Endpoint) -> AsyncIterator[TaskAdder]:
     client = endpoint.commands()
-    yield TaskAdder(JobAdder(client, endpoint.prefix).add, routes(config()))
+    yield TaskAdder(Adding(JobAdder(client, endpoint.prefix), Routes.of(config())))
     await client.aclose()
 
 

@@ -12,10 +12,12 @@ import pytest
 from redis.asyncio import Redis
 
 from tasks import TASKS
-from tasks.codec import decode, encode
+from tasks.codec import DecodeError, decode, encode
 from tasks.vintage import EvolvedTask
 from tests.conftest import need
 from tests.interop.bridge import Js
+from tests.unit.tasks.wire_data import EXAMPLES
+from workers.wire_schema.json_schema import SCHEMA_FILE
 from workers.wire_schema.typescript import TYPESCRIPT_FILE
 
 pytestmark = pytest.mark.node
@@ -94,3 +96,52 @@ def test_a_mistake_does_not_compile(project: Path, tmp_path: Path) -> None:
     assert compiled.returncode != 0
     assert "wrong.mts(2," in compiled.stdout
     assert "'string' is not assignable to type 'string[]'" in compiled.stdout
+
+
+#: Prints for each pattern and each text whether it matches, as JavaScript reads both.
+MATCHES = """
+const { patterns, texts } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(patterns.map((each) => texts.map((text) => new RegExp(each, "u").test(text)))));
+"""
+
+
+def test_patterns_mean_the_same_to_node_as_to_decode() -> None:
+    schema = json.loads(SCHEMA_FILE.read_text())
+    key = schema["$defs"]["NotificationCreate"]["properties"]["id"]["pattern"]
+    amount = schema["$defs"]["Allocation"]["properties"]["maxCredits"]["anyOf"][0]["pattern"]
+    largest = 2**63 - 1
+    texts = ["", "0", "-0", "-7", "07", "7\n", "\n7", "٧", "7a", "unlimited", "unlimited\n", "0" * 19, "0" * 20]
+    texts += ["9" * 100, "9" * 101, f"-{'9' * 100}", *(str(10**power) for power in range(20))]
+    texts += [str(largest + step * 10**power) for power in range(19) for step in (-1, 0, 1)]
+    entry = {"type": "notification-create", "userId": "8", "category": "Award", "title": ""}
+    swarm = next(job["data"] for job in EXAMPLES if job["data"]["type"] == "swarm-execution" and "input" in job["data"])
+    bounds = swarm["allocation"]
+    decoded = [
+        [_decodes(entry | {"id": text}) for text in texts],
+        [_decodes(swarm | {"allocation": bounds | {"maxCredits": text}}) for text in texts],
+    ]
+    done = subprocess.run(
+        [need("node"), "-e", MATCHES],
+        input=json.dumps({"patterns": [key, amount], "texts": texts}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == decoded
+    assert all({True, False} <= set(each) for each in decoded)
+
+
+def _decodes(data: dict[str, Any]) -> bool:
+    try:
+        decode(data)
+    except DecodeError:
+        return False
+    return True
+
+
+def test_node_writes_no_number_that_the_schema_cannot_tell_apart() -> None:
+    """The whole numbers with a point that `decode` refuses: JavaScript has no such text."""
+    code = "console.log(JSON.stringify([1.0, -0.0, 7e0, 2 ** 53, 1e20, 1e21, NaN, Infinity]))"
+    done = run(need("node"), "-e", code, cwd=SOURCES)
+    assert done.stdout.strip() == "[1,0,7,9007199254740992,100000000000000000000,1e+21,null,null]"

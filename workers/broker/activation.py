@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from workers.broker.numbers import is_number, whole
+from workers.broker.json_text import UnreadableError, read
+from workers.broker.numbers import MAX_SAFE, is_number, whole
 
 _KINDS = {NoneType: "null", bool: "true or false", str: "a string", list: "a list"}
-
-
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
+_SAFE_DIGITS = len(str(MAX_SAFE))
+
 #: A count of attempts that can still grow in a Redis integer.
 MAX_COUNT = 2**62
+#: Characters of the longest `opts` and `parent` that are parsed. What producers write there is a few hundred long.
+MAX_OPTS = 2**20
+#: Characters of the longest `stacktrace` that is parsed: above all that a worker stores (`MAX_STACKS`, `MAX_STACK`).
+MAX_STACKTRACE = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What of a job is parsed at all, and how its data are refused beyond that."""
+
+    data_bytes: int | None = None
+    """Bytes of the largest data, as stored. None: whatever Redis holds."""
+    depth: int | None = None
+    """The levels that the reader of the data accepts; named where the parser itself gives up."""
+
+
+UNBOUNDED = Bounds()
+
+
+def too_large(size: int, limit: int) -> str:
+    """Why data of so many bytes are refused."""
+    return f"data: {size:,} bytes, more than the {limit:,} this queue accepts (max_data)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +97,30 @@ class Activation:
         return max(0.0, (self.processed_on - self.due) / 1000)
 
 
-def parse(queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], token: str) -> Activation:
-    """Read the reply of HGETALL. Never raises: what can't be read is listed in `defects`."""
+def parse(
+    queue: str, job_id: str, flat: Sequence[str] | Mapping[str, str], token: str, bounds: Bounds = UNBOUNDED
+) -> Activation:
+    """Read the reply of HGETALL. Never raises: what can't be read, or is too large to be, is listed in `defects`."""
     row = dict(flat) if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=False))
     defects: list[str] = []
-    text = row.get("data", "")
-    opts = _json(row.get("opts", "{}"), "opts", defects)
+    opts = _json(row.get("opts", "{}"), "opts", defects, MAX_OPTS)
     if not isinstance(opts, dict):
         if not defects:
             defects.append(f"opts: expected an object, found {_KINDS.get(type(opts), 'a number')}")
         opts = {}
-    stack = _json(row.get("stacktrace", "[]"), "stacktrace", [])
+    stack = _json(row["stacktrace"], "stacktrace", [], MAX_STACKTRACE) if "stacktrace" in row else ()
     broken = _broken(row, defects)
+    data, data_bytes = _data(row.get("data", ""), bounds, defects)
+    if row.get("rjk") and isinstance(data, dict) and not data.keys() & {"id", "idempotencyKey"}:
+        data = {**data, "id": job_id}  # all runs of a scheduler have the same data: each is a task of its own
     return Activation(
         queue=queue,
         id=job_id,
         token=token,
         name=row.get("name", ""),
-        data=_json(text, "data", defects),
+        data=data,
         opts=opts,
-        data_bytes=len(text.encode("utf-8", "surrogatepass")),
+        data_bytes=data_bytes,
         attempts_made=_int(row.get("atm") or row.get("attemptsMade")),
         fence=_int(row.get("ats"), 1),
         stalls=_int(row.get("stc")),
@@ -117,7 +143,7 @@ def _broken(row: Mapping[str, str], defects: list[str]) -> frozenset[str]:
         broken.add("atm")
         defects.append(f"atm: expected a number of attempts, found {made[:40]!r}")
     if (text := row.get("parent")) is not None:
-        parent = _json(text, "parent", [])
+        parent = _json(text, "parent", [], MAX_OPTS)
         named = isinstance(parent, dict) and all(isinstance(parent.get(key), str) for key in ("id", "queueKey"))
         if not named:
             broken.add("parent")
@@ -126,18 +152,36 @@ def _broken(row: Mapping[str, str], defects: list[str]) -> frozenset[str]:
 
 
 def _int(text: str | None, default: int = 0) -> int:
+    if not text:
+        return default
+    if len(text) < _SAFE_DIGITS and text.isdecimal():  # nearly always, and several times faster
+        return int(text)
     try:
-        number = float(text or default)
+        number = float(text)
     except ValueError:
         return default
     return whole(number) if is_number(number) else default
 
 
-def _json(text: str, name: str, defects: list[str]) -> Any:
+def _data(text: str, bounds: Bounds, defects: list[str]) -> tuple[Any, int]:
+    """The data, and their bytes; what is too large is not parsed."""
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if bounds.data_bytes is not None and size > bounds.data_bytes:
+        defects.append(too_large(size, bounds.data_bytes))
+        return None, size
     try:
-        return json.loads(text)
-    except RecursionError:
-        defects.append(f"{name}: nested too deeply")
-    except ValueError as error:
-        defects.append(f"{name}: not JSON ({error})")
+        return read(text, "data", max_depth=bounds.depth), size
+    except UnreadableError as error:
+        defects.append(str(error))
+    return None, size
+
+
+def _json(text: str, name: str, defects: list[str], max_chars: int) -> Any:
+    if len(text) > max_chars:
+        defects.append(f"{name}: {len(text):,} characters, more than the {max_chars:,} that are read")
+        return None
+    try:
+        return read(text, name)
+    except UnreadableError as error:
+        defects.append(str(error))
     return None

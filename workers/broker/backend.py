@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,10 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
         """See FleetRedis.bury."""
         if isinstance(self.conn, FleetRedis):
             await self.conn.bury(error)
+
+    def activation(self, job_id: str, row: Sequence[str] | Mapping[str, str], token: str) -> Activation:
+        """See `parse`; within this worker's bounds."""
+        return parse(self.name, job_id, row, token, self._settings.bounds)
 
     async def fetch(self, token: str) -> Fetched:
         """moveToActive: take the next job under a lock with this token."""
@@ -266,7 +270,7 @@ class FleetBackend(RedisBackend):  # type: ignore[misc]
             return Fetched()
         row, job_id, *rest = reply
         if row:
-            return Fetched(activation=parse(self.name, str(job_id), row, token))
+            return Fetched(activation=self.activation(str(job_id), row, token))
         limited, due = (int(float(value or 0)) for value in (*rest, 0, 0)[:2])
         return Fetched(limited_ms=max(0, limited), due_at=max(0, due))
 

@@ -49,6 +49,22 @@ REGISTERED = {
     "retryJob": Script(11, 6),
     "moveToWaitingChildren": Script(7, 4),
 }
+#: The same, of what is added and of acts on jobs and queues (add_script.py, act_scripts.py, queue_acts.py).
+ACTS = {
+    "addParentJob": Script(6, 3),
+    "addJobScheduler": Script(11, 8),
+    "removeJobScheduler": Script(3, 2),
+    "addStandardJob": Script(9, 3),
+    "addDelayedJob": Script(6, 3),
+    "addPrioritizedJob": Script(9, 3),
+    "changePriority": Script(7, 4),
+    "cleanJobsInSet": Script(3, 4),
+    "pause": Script(7, 2),
+    "promote": Script(9, 2),
+    "removeJob": Script(2, 3),
+    "reprocessJob": Script(9, 6),
+    "updateData": Script(1, 1),
+}
 #: The scripts that we load ourselves, by the name of their file without number and suffix.
 LOADED = {
     "moveJobFromActiveToWait": Script(9, 3),
@@ -56,17 +72,17 @@ LOADED = {
     "extendLocks": Script(1, 4),
     "updateProgress": Script(3, 2),
     "addLog": Script(2, 3),
+    "changeDelay": Script(4, 4),
 }
 #: What we call and read, and with how many arguments, the object itself included; None: an attribute or a property.
 CALLED: Mapping[str, int | None] = {
     "Worker.__init__": 4,
     "Worker.runStalledJobsCheck": 1,
     "Worker.isConnectionError": 2,
-    "Worker._scheduleNextIteration": 2,
-    "Worker.jobScheduler": None,
     "Job.fromJSON": 3,
+    "JobScheduler.__init__": 3,
+    "JobScheduler.upsertJobScheduler": 6,
     "Queue.__init__": 3,
-    "Queue.add": 4,
     "RedisBackend.__init__": 5,
     "RedisBackend.conn": None,
     "RedisBackend.bclient": None,
@@ -80,7 +96,7 @@ CALLED: Mapping[str, int | None] = {
 #: The names of a queue's keys that we use.
 KEYS = frozenset(
     {"", "wait", "active", "prioritized", "delayed", "paused", "completed", "failed", "waiting-children", "stalled"}
-    | {"stalled-check", "limiter", "meta", "pc", "marker", "events"}
+    | {"stalled-check", "limiter", "meta", "pc", "marker", "events", "id", "repeat"}
 )
 #: What the scripts answer instead of a result.
 CODES = {
@@ -88,6 +104,8 @@ CODES = {
     "JobLockNotExist": -2,
     "JobNotInState": -3,
     "JobPendingDependencies": -4,
+    "ParentJobNotExist": -5,
+    "ParentJobCannotBeReplaced": -7,
     "JobLockMismatch": -6,
     "JobHasFailedChildren": -9,
 }
@@ -163,10 +181,11 @@ def installed() -> Package:
     from bullmq import Job, Queue, Worker
     from bullmq.backends import RedisBackend
     from bullmq.error_code import ErrorCode
+    from bullmq.job_scheduler import JobScheduler
     from bullmq.queue_keys import QueueKeys
     from bullmq.redis_connection import SCRIPT_DEFINITIONS, RedisConnection, basePath
 
-    classes = {c.__name__: c for c in (Job, Queue, Worker, RedisBackend, RedisConnection)}
+    classes = {c.__name__: c for c in (Job, JobScheduler, Queue, Worker, RedisBackend, RedisConnection)}
     found = {name: _signature(classes, name) for name in CALLED if _owner(classes, name)}
     return Package(
         version=version(),
@@ -192,7 +211,7 @@ def _signature(classes: Mapping[str, type], name: str) -> inspect.Signature | No
 
 def _scripts(package: Package) -> list[str]:
     problems = []
-    for name, script in REGISTERED.items():
+    for name, script in (REGISTERED | ACTS).items():
         file = package.registered.get(name)
         problems += [f"script {name} is not registered"] if file is None else _script(package, file, script)
     for name, script in LOADED.items():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+#: The `error` of a job that somebody has cancelled; no exception is called so.
+CANCELLED = "CancelledByRequest"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:

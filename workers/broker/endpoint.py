@@ -17,6 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 
 from workers.broker.address import Address, EndpointError, parse
 from workers.broker.client import FleetRedis
@@ -27,6 +28,7 @@ from workers.broker.pool import Pool, Pools
 from workers.broker.reconnect import RECONNECT, Reconnect
 from workers.broker.sentinel import SentinelLocator
 from workers.broker.tls import Tls
+from workers.broker.workers_seen import LIBRARY
 
 __all__ = ["BLOCK_SLACK_S", "MAX_BLOCK_S", "RECONNECT", "Endpoint", "EndpointError", "Reconnect", "Tls"]
 
@@ -111,6 +113,10 @@ class Endpoint:
             client_name=client_name(self.prefix, queue, worker),
         )
 
+    def listening(self) -> Redis:
+        """A client for one reader of event streams, whose XREAD may block as long. It has a single connection."""
+        return self._client(socket_timeout=MAX_BLOCK_S + BLOCK_SLACK_S, max_connections=1)
+
     @cached_property
     def _address(self) -> Address:
         return parse(self.url)
@@ -151,6 +157,7 @@ class Endpoint:
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": self.connect_timeout_s,
             "retry": Retry(NoBackoff(), 0),
+            "driver_info": DriverInfo(name=LIBRARY),
         }
 
     def _tcp(self) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from workers.broker import notes
@@ -18,6 +17,7 @@ from workers.broker.checkpoints import Checkpoints, NotOursError, encoded, marke
 from workers.broker.client import ReplyLostError
 from workers.broker.endings import Ending
 from workers.broker.events import RungName
+from workers.broker.json_text import UnreadableError, read
 from workers.broker.memory import JobMemory
 from workers.broker.progress import check as check_progress
 from workers.broker.reconnect import RECONNECT
@@ -32,7 +32,8 @@ RESTORE_S = 10.0
 class Interrupt:
     """The worker wants the slot back."""
 
-    kind: Literal["drain", "lock_lost"]
+    kind: Literal["drain", "cancel", "lock_lost"]
+    """cancel: somebody ended this one job; it fails for good."""
     reason: str
     by: float
     """Monotonic seconds until which the execution may still end by itself."""
@@ -81,13 +82,20 @@ class Hold:
         """What the run needed, where that is known exactly."""
         self.on_bound: Callable[[float], None] = lambda until: None
 
+    @property
+    def cancelled(self) -> bool:
+        """Somebody has cancelled the job while it runs."""
+        return self.interrupt is not None and self.interrupt.kind == "cancel"
+
     def bound(self, until: float) -> None:
         """The job's lock is renewed until then (monotonic seconds) and no longer: its last rung has passed."""
         self.on_bound(until)
 
     def ask_back(self, interrupt: Interrupt) -> None:
-        """Interrupt the execution. A lost lock outranks a drain; a nearer `by` replaces a later one."""
-        if self.interrupt is None or _outranks(interrupt, self.interrupt):
+        """Interrupt the execution. A lost lock outranks a cancellation, that a drain; a nearer `by` replaces a later
+        one, whatever outranks the other."""
+        interrupt = interrupt if self.interrupt is None else _joined(interrupt, self.interrupt)
+        if interrupt != self.interrupt:
             self.interrupt = interrupt
             self.interrupted.set()
             if self.on_interrupt is not None:
@@ -193,12 +201,17 @@ class Hold:
 def _value(text: str) -> Any:
     """A result as Node stores it: JSON, but an empty text for a processor that returned nothing."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return read(text, "returnvalue")
+    except UnreadableError:
         return text or None
 
 
-def _outranks(new: Interrupt, former: Interrupt) -> bool:
+def _joined(new: Interrupt, former: Interrupt) -> Interrupt:
+    """What counts of two."""
     if "lock_lost" in (new.kind, former.kind):
-        return former.kind != "lock_lost"
-    return new.by < former.by
+        return former if former.kind == "lock_lost" else new
+    nearer = new if new.by < former.by else former
+    if "cancel" not in (new.kind, former.kind) or nearer.kind == "cancel":
+        return nearer
+    cancel = former if former.kind == "cancel" else new
+    return replace(cancel, by=nearer.by, cleanup_s=min(cancel.cleanup_s, nearer.cleanup_s))

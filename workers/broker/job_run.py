@@ -12,9 +12,10 @@ from opentelemetry.trace import Span
 from workers.broker import running, spans
 from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
+from workers.broker.cancellations import Cancellations
 from workers.broker.checkpoints import Checkpoints
 from workers.broker.doorman import Doorman
-from workers.broker.endings import Ending, Failed, Lost
+from workers.broker.endings import CANCELLED, Ending, Failed, Lost
 from workers.broker.events import JobActive, JobProgress, JobRung, RungName
 from workers.broker.execution import Execution
 from workers.broker.finish import Finish, stored
@@ -31,9 +32,10 @@ class JobRun:
 
     Args:
         closing: whether the worker takes no more jobs.
-        before: done first, while the job is held. Must not raise.
+        before: done first, while the job is held; the ending of a job that is not to run. Must not raise.
         describe: how a reason is written on a span; takes the secrets out.
-        on_failed: told each job that has failed for good, once Redis has it, with its span. Must not raise.
+        on_failed: told each job that has failed for good, once Redis has it, with its span; none that somebody has
+            cancelled. Must not raise.
     """
 
     def __init__(
@@ -47,15 +49,17 @@ class JobRun:
         doorman: Doorman,
         leases: Leases,
         checkpoints: Checkpoints,
+        cancellations: Cancellations,
         reports: Reports,
         closing: Callable[[], bool],
-        before: Callable[[Activation], Awaitable[None]],
+        before: Callable[[Activation], Awaitable[Ending | None]],
         describe: Callable[[str], str],
         on_failed: Callable[[Activation, Failed, Span], None] | None,
     ) -> None:
         self._queue, self._backend, self._settings = queue, backend, settings
         self._execution, self._gate, self._doorman = execution, gate, doorman
         self._leases, self._checkpoints, self._reports = leases, checkpoints, reports
+        self._cancellations = cancellations
         self._closing, self._before = closing, before
         self._describe, self._on_failed = describe, on_failed
 
@@ -82,7 +86,6 @@ class JobRun:
                 self._reports.emit(JobActive(**about, wait_s=job.wait_s))
                 if self._closing():
                     hold.ask_back(Interrupt("drain", "the worker is shutting down", time.monotonic()))
-                await self._before(job)
                 ending = stored(await self._ending(job, hold, span), job, self._reports.error)
                 hold.bound(float("inf"))  # the loop is alive; the lock must last until Redis has the ending
                 finish = Finish(
@@ -95,7 +98,8 @@ class JobRun:
             spans.finish(span, ending, self._describe, memory=hold.memory)
         self._reports.emit(ended(ending, {**about, "memory": hold.memory}, time.monotonic() - started))
         hold.settle_checkpoint(ending)
-        if isinstance(ending, Failed) and self._on_failed is not None:
+        self._cancellations.settle(hold, ending)
+        if isinstance(ending, Failed) and self._on_failed is not None and ending.error != CANCELLED:
             self._on_failed(job, ending, span)
         self._doorman.note(fetched)
         if self._closing() and not isinstance(ending, Lost):
@@ -103,7 +107,7 @@ class JobRun:
         return fetched.activation
 
     async def _ending(self, job: Activation, hold: Hold, span: Span) -> Ending:
-        refused = await self._gate.ending(job)
+        refused = await self._before(job) or await self._gate.ending(job)
         return refused or self._gate.after(await self._execution.run(job, hold, span), job)
 
     def _tell_rung(self, job: Activation, span: Span, rung: RungName, after_s: float, attempt: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from workers.broker.hold import Hold, Interrupt
@@ -38,6 +38,11 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._holds)
+
+    @property
+    def holds(self) -> Collection[Hold]:
+        """The jobs that are held now."""
+        return self._holds.keys()
 
     def add(self, hold: Hold) -> None:
         """Renew this job's lock from now on, without end until the execution says when its last rung is."""

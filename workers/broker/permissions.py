@@ -29,7 +29,19 @@ HELPFUL = {
     "client|list": "a lost reply is settled less surely",
     "client|kill": "a lost reply is settled less surely",
     "client|unblock": "delayed jobs start up to 0.1 s late",
-    "zcount": "delayed jobs that are due and not fetched yet do not count as waiting",
+    "client|setinfo": "the fleet's workers are not told from others that work on its queues",
+    "zcount": "delayed jobs that are due and not fetched yet do not count as waiting, and jobs can't be listed",
+    "lset": "jobs that wait or run can't be cleaned",
+    "lindex": "delayed jobs can't be promoted",
+    "lpop": "delayed jobs can't be promoted",
+    "rename": "a queue that BullMQ 5 has paused can't be resumed, and jobs can't be moved with their logs",
+    "scan": "queues that are not in the configuration are not found",
+    "hlen": "the details of a task can't be shown",
+    "hscan": "the details of a task can't be shown",
+    "sscan": "the details of a task can't be shown",
+    "xread": "what happens in the queues can't be shown",
+    "xrange": "what happens in the queues can't be shown",
+    "xrevrange": "what happens in the queues can't be shown",
 }
 #: Needed besides in one case each: a database other than 0, sentinels, a cluster.
 SOMETIMES = ("select", "role", "cluster|slots")
@@ -86,7 +98,9 @@ async def denied(client: Redis, prefix: str) -> Denied:
 
 
 def _words(command: str, key: str) -> list[str]:
-    if command in ON_KEYS or command == "zcount":
+    if command == "xread":
+        return [command, "STREAMS", key, "0"]
+    if command in ON_KEYS or (command in HELPFUL and "|" not in command and command not in ("info", "scan")):
         return [command, key, key, key]  # enough arguments for each, and none that names a key beyond the prefix
     if command in ("evalsha", "eval"):
         return [command, "", "0"]

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from bullmq import Queue
 from redis.asyncio import Redis
 
 from workers.broker import producer_span
-from workers.broker.backend import MAX_REASON
+from workers.broker.add_script import AddRefusedError, AddScript, Placed
+from workers.broker.backend import MAX_REASON, now_ms
 from workers.broker.endpoint import Endpoint
 from workers.broker.hold import Parent
+from workers.broker.new_job import NewJob, written
 from workers.broker.result import message
+
+__all__ = ["Add", "AddRefusedError", "JobAdder", "adder", "json_of"]
 
 Add: TypeAlias = Callable[[str, str, dict[str, Any], dict[str, Any]], Awaitable[str]]
 
+# As JSON.stringify writes it. What recurs is found by it; what nests too deeply is a RecursionError.
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
-class AddRefusedError(Exception):
-    """The job can't be added, now or later."""
+
+def json_of(data: Any) -> tuple[str, int]:
+    """The JSON of a job's data and its bytes.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is none.
+    """
+    text = _json(data)
+    try:
+        return text, len(text.encode())
+    except UnicodeEncodeError:  # lone surrogates: as JSON.stringify, escaped
+        text = _ascii(data)
+        return text, len(text)
 
 
 class JobAdder:
@@ -31,9 +50,8 @@ class JobAdder:
     """
 
     def __init__(self, client: Redis, prefix: str = "bull") -> None:
-        self._client = client
-        self._prefix = prefix
-        self._queues: dict[str, Queue] = {}
+        self.prefix = prefix
+        self.script = AddScript(client, prefix)
 
     async def add(self, queue: str, name: str, data: Any, opts: dict[str, Any], parent: Parent | None = None) -> str:
         """Add a job and return its id. One with an id of its own (`jobId`) may be added again, as after a lost reply:
@@ -41,7 +59,7 @@ class JobAdder:
 
         Args:
             data: JSON.
-            opts: BullMQ's, as Node writes them.
+            opts: BullMQ's, as Node's callers write them.
             parent: the job that waits for it, and that fails when it does.
 
         Raises:
@@ -49,30 +67,28 @@ class JobAdder:
                 another parent's or has failed.
             NotSentError, ReplyLostError, redis.exceptions.RedisError: Redis did not take it, or did not say so.
         """
-        target = self._queue(queue)
-        with producer_span.adding(queue, name) as span:
-            options = producer_span.joined(span, opts)
-            if parent is not None:
-                options |= {"parent": {"id": parent.id, "queue": parent.queue_key}, "failParentOnFailure": True}
-                await self._refuse_failed(target, options.get("jobId"))
-            try:
-                job = await target.add(name, data, options)
-            except (TypeError, ValueError, RecursionError) as error:  # the package's own, whatever went wrong
-                raise AddRefusedError(message(error, MAX_REASON)) from error
-            producer_span.added(span, str(job.id))
-        return str(job.id)
+        stored = written(opts if parent is None else {**opts, "failParentOnFailure": True})
+        if len(told := [flag for flag in ("fpof", "cpof", "idof", "rdof") if stored.get(flag)]) > 1:
+            raise AddRefusedError(f"of these options a job has one at most: {', '.join(told)}")
+        try:
+            text, _ = json_of(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise AddRefusedError(message(error, MAX_REASON)) from error
+        job_id = str(stored.get("jobId", ""))
+        placed = await self.place(NewJob(queue=queue, name=name, data=text, opts=stored, id=job_id, parent=parent))
+        return placed.job_id
 
-    def _queue(self, name: str) -> Queue:
-        if name not in self._queues:
-            self._queues[name] = Queue(name, {"connection": self._client, "prefix": self._prefix})
-        return self._queues[name]
+    async def place(self, job: NewJob) -> Placed:
+        """Add one job, and say whether one was there already.
 
-    async def _refuse_failed(self, queue: Queue, child: str | None) -> None:
-        """BullMQ would make a child that has failed already a dependency that nothing ever removes."""
-        if child is not None and await self._client.zscore(queue.keys["failed"], child) is not None:
-            raise AddRefusedError(
-                f"child {child} of queue {queue.name} was added before and has failed: retry it first"
-            )
+        Raises: as `add`.
+        """
+        with producer_span.adding(job.queue, job.name) as span:
+            (answer,) = await self.script.add([replace(job, opts=producer_span.joined(span, job.opts))], now_ms())
+            if isinstance(answer, Exception):
+                raise answer
+            producer_span.added(span, answer.job_id)
+        return answer
 
 
 @asynccontextmanager

@@ -16,12 +16,13 @@ _LOST_CODES = {
     ErrorCode.JobLockMismatch.value: "another worker holds its lock",
 }
 
+#: What NOPERM is outside of scripts, in Valkey's words and in those of Redis 7.0.
+_DENIED = ("ACL failure in script", "The user executing the script can't")
 #: Answers of a server that can't write now; inside a script they come with the script's name, as its own errors do.
 _PASSING = (
     *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"),
     "Script attempted to access a non local key",  # a cluster is moving the queue's slot key by key
-    "ACL failure in script",  # what NOPERM is outside of scripts, in Valkey's words
-    "The user executing the script can't",  # and in those of Redis 7.0
+    *_DENIED,
 )
 #: What other answers say when the same request would get them again: a broken script, a wrong key, a value too large.
 _LASTING = ("user_script", "WRONGTYPE", "Protocol error")
@@ -38,6 +39,11 @@ class RefusedError(Exception):
     def lost(self) -> str | None:
         """Why the job is no longer ours, or None if it still is."""
         return _LOST_CODES.get(self.code)
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether a command inside of a script is not permitted to the user."""
+    return str(error).startswith(_DENIED)
 
 
 def may_pass(error: Exception) -> bool:

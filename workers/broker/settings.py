@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workers.broker.activation import UNBOUNDED, Bounds
 from workers.broker.reconnect import RECONNECT, Reconnect
 
 
@@ -16,6 +17,8 @@ class WorkerSettings:
     name: str
     """The worker's name: shown by Node's getWorkers and stored as `processedBy`."""
     slots: int = 1
+    bounds: Bounds = UNBOUNDED
+    """What of a job is parsed when it is fetched. Defaults to all that Redis holds."""
     lock_ms: int = 60_000
     stalled_interval_ms: int = 30_000
     pause_look_s: float = 10.0

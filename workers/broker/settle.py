@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.broker.activation import Activation, parse
+from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Retry
 
@@ -44,7 +44,7 @@ async def find_by_token(backend: FleetBackend, token: str) -> Activation | None:
     for job_id, lock in zip(ids, locks, strict=True):
         if lock == token:
             row = await client.hgetall(backend.toKey(job_id))
-            return parse(backend.name, job_id, row, token)
+            return backend.activation(job_id, row, token)
     return None
 
 
@@ -53,7 +53,7 @@ async def _shows(backend: FleetBackend, job: Activation, ending: Ending) -> bool
     row = await backend.conn.hgetall(backend.toKey(job.id))
     if not row:  # removed on completion or failure by its keep rule
         return isinstance(ending, Completed | Failed)
-    now = parse(backend.name, job.id, row, job.token)
+    now = backend.activation(job.id, row, job.token)
     if now.stalls != job.stalls:  # it was taken from us: whatever the row says may be another worker's doing
         return False
     match ending:

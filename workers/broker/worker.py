@@ -12,30 +12,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bullmq import Job, Worker
+from bullmq import Worker
 from opentelemetry.trace import Span
 from redis.asyncio import Redis
 
 from workers.broker.activation import Activation
 from workers.broker.backend import FleetBackend
+from workers.broker.cancellations import Cancellations
 from workers.broker.checkpoints import CLOSE_S, Checkpoints
 from workers.broker.doorman import Doorman
 from workers.broker.endings import Failed
-from workers.broker.events import (
-    JobStalled,
-    QueueDrained,
-    QueuePaused,
-    WorkerState,
-)
+from workers.broker.events import JobStalled, QueueDrained, QueuePaused, WorkerState
 from workers.broker.execution import Execute, Execution
 from workers.broker.gate import Gate
 from workers.broker.hold import Interrupt
 from workers.broker.job_run import JobRun
+from workers.broker.keys import TOKEN_PREFIX
 from workers.broker.leases import Leases
 from workers.broker.loop import Loop
 from workers.broker.pause import PauseWatch
 from workers.broker.renewer import Renewer
 from workers.broker.reports import Emit, Reports
+from workers.broker.scheduled import ScheduledRuns
 from workers.broker.settings import WorkerSettings
 
 #: Of the time that `stop` gives, the share (and the most seconds) kept for writing hand-backs.
@@ -97,6 +95,8 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._renewer = renewer
         self._leases = Leases(queue, settings.lock_ms, renewer, self._reports.error)
         self._checkpoints = Checkpoints(client, prefix, queue, self._reports.error)
+        self._cancellations = Cancellations(client, prefix, queue, lambda: self._leases.holds, self._reports.error)
+        self._left_over = (self._checkpoints, self._cancellations)
         self._doorman = Doorman(
             self.backend,
             settings.drain_delay_s,
@@ -121,9 +121,10 @@ class FleetWorker(Worker):  # type: ignore[misc]
             doorman=self._doorman,
             leases=self._leases,
             checkpoints=self._checkpoints,
+            cancellations=self._cancellations,
             reports=self._reports,
             closing=lambda: self.closing,
-            before=self._advance_scheduler,
+            before=ScheduledRuns(self, self._reports.error).begin,
             describe=describe,
             on_failed=on_failed,
         )
@@ -153,6 +154,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
         self._loops = [
             Loop(self._check_stalled, on_failed=lambda error: self._reports.error(error, "stalled-check")),
             Loop(self._pause.run, on_failed=lambda error: self._reports.error(error, "pause")),
+            Loop(self._cancellations.run, on_failed=lambda error: self._reports.error(error, "cancel")),
         ]
         self._slots = [self._slot(n) for n in range(self.settings.slots)]
         self._reports.emit(WorkerState(queue=self.name, state="running", slots=self.settings.slots))
@@ -247,22 +249,10 @@ class FleetWorker(Worker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self._opened += 1
-        token = f"{self.id}:{self._opened}"
+        token = f"{TOKEN_PREFIX}{self.id}:{self._opened}"
         job: Activation | None = None
-        while True:
-            job = job or await self._doorman.next(token)
-            if job is None:
-                return
+        while job := job or await self._doorman.next(token):
             job = await self._run.work(job)
-
-    async def _advance_scheduler(self, job: Activation) -> None:
-        """The next run of a job scheduler is made when this one starts, as Node's nextJobFromJobData does it."""
-        if job.scheduler is None or job.attempts_made or job.stalls:
-            return
-        try:
-            await self._scheduleNextIteration(Job.fromJSON(self, dict(job.raw), job.id))
-        except Exception as error:
-            self._reports.error(error, "scheduler", job.id)
 
     # -------------------------------------------------------------- background
 
@@ -290,7 +280,7 @@ class FleetWorker(Worker):  # type: ignore[misc]
             loop.task.cancel()
         if self._loops:
             await asyncio.wait([loop.task for loop in self._loops], timeout=1.0)
-        await self._checkpoints.close(0.0 if self._torn_down else CLOSE_S)
+        await asyncio.gather(*(each.close(0.0 if self._torn_down else CLOSE_S) for each in self._left_over))
         try:
             await self._blocking.aclose()
         except Exception as error:

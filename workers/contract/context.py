@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tasks.base import Task
+from tasks.priority import Urgency
 from workers.contract.effect import Effect
 from workers.contract.outcomes import Cancel, HandBack, Outcome, Park, TimeUp
 
@@ -117,15 +118,27 @@ class JobContext(Protocol):
             ValueError, TypeError: it is not JSON, or too large.
         """
 
-    async def add(self, task: Task, *, child: bool = False) -> str:
+    async def add(
+        self,
+        task: Task,
+        *,
+        child: bool = False,
+        priority: int | None = None,
+        urgency: Urgency | None = None,
+        delay_s: float = 0.0,
+    ) -> str:
         """Add a job for this task to the queue that carries its type; returns the job's id.
 
         Args:
             child: as a child of this job, which can then wait for it (WaitForChildren).
+            priority: BullMQ's, 0 to 2,097,151; the lowest comes first, and 0, which is none, before all others. None:
+                by the rule of its queue (`task.priority`).
+            urgency: low, normal, high or critical, where that rule is the generic one. None: what the task says.
+            delay_s: how long it waits before it can start, seconds.
 
         Raises:
             TransientError: it could not be added.
-            PermanentError: no queue is configured for its type.
+            PermanentError: no queue is configured for its type, or an argument is not what it should be.
         """
 
     def once(self, effect: str) -> AbstractAsyncContextManager[Effect]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from tasks.base import Task
+from tasks.priority import Urgency
 from workers.contract.context import Progress, StopRequest
 from workers.contract.effect import EffectState
 
@@ -54,7 +55,15 @@ class SyncJobContext(Protocol):
 
     def checkpoint(self, state: Any) -> StopRequest | None: ...
 
-    def add(self, task: Task, *, child: bool = False) -> str: ...
+    def add(
+        self,
+        task: Task,
+        *,
+        child: bool = False,
+        priority: int | None = None,
+        urgency: Urgency | None = None,
+        delay_s: float = 0.0,
+    ) -> str: ...
 
     def once(self, effect: str) -> AbstractContextManager[SyncEffect]: ...
 

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.schema import FleetConfig, QueueConfig
-from workers.broker.endpoint import Endpoint
 from workers.broker.stats import StatsReader
-from workers.ops.queue_watch import QueueWatch
 from workers.queue_service import Admission, Limits
-from workers.runtime.selection import Selection
 
 
 def admission(config: FleetConfig, client: Any, queues: Mapping[str, QueueConfig]) -> Admission:
@@ -28,16 +25,3 @@ def depth_limits(queues: Mapping[str, QueueConfig]) -> tuple[dict[str, Limits], 
     """How much may wait, and how many may start in one span, by queue."""
     limits = {queue: Limits(depth=entry.limits.depth, age_s=entry.limits.age) for queue, entry in queues.items()}
     return limits, {queue: entry.rate.count for queue, entry in queues.items() if entry.rate is not None}
-
-
-def backlog(queues: Admission, queue: str) -> int:
-    """Jobs that wait in the queue, as last seen; 0 where nothing was. No I/O."""
-    state = queues.state(queue)
-    return state.stats.backlog if state is not None else 0
-
-
-def watch(config: FleetConfig, chosen: Selection, endpoint: Endpoint) -> tuple[Admission, QueueWatch]:
-    """What is known of the served queues, and who keeps it fresh: one in each pod."""
-    client = endpoint.commands()
-    queues = admission(config, client, chosen.served)
-    return queues, QueueWatch(queues, close=client.aclose)

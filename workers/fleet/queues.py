@@ -7,12 +7,9 @@ import socket
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from config.schema import FleetConfig, QueueConfig
-from workers import queues as modules
 from workers.broker import compat
-from workers.broker.backend import MAX_REASON
 from workers.broker.emitter import Emitter
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import WorkerError
@@ -20,29 +17,25 @@ from workers.broker.lease_table import LeaseTable
 from workers.broker.preflight import examine
 from workers.broker.producer import JobAdder
 from workers.broker.renewer import Renewer
-from workers.broker.result import message
 from workers.broker.takeover import table_path
 from workers.broker.worker import FleetWorker
-from workers.contract import QueueModule
-from workers.fleet.depths import admission, backlog
+from workers.fleet.depths import admission
+from workers.fleet.task_kinds import OpenError, open_kinds
+from workers.queue_service.adding import Adding
+from workers.queue_service.routes import Routes, enterprise_rule
 from workers.runtime import settings
 from workers.runtime.aftermath import Aftermath
 from workers.runtime.context import Ports
-from workers.runtime.executor import Executor, Plan
-from workers.runtime.isolation.call import Isolator
-from workers.runtime.isolation.choice import isolate
-from workers.runtime.isolation.place import trouble_of
+from workers.runtime.executor import Executor
 from workers.runtime.process import FleetProcess
 from workers.runtime.selection import Selection
-from workers.runtime.task_adder import TaskAdder, routes
+from workers.runtime.task_adder import TaskAdder
 from workers.telemetry.redaction import redact_text
+
+__all__ = ["OpenError", "QueueOpener", "queue_process"]
 
 #: How long a process that ends may add what follows the failures of its last jobs, seconds.
 AFTERMATH_S = 1.0
-
-
-class OpenError(Exception):
-    """A queue's module could not be opened; the message says which and why."""
 
 
 class QueueOpener:
@@ -69,9 +62,8 @@ class QueueOpener:
         )
         limited = {queue: entry for queue, entry in config.queues.items() if entry.limits.depth or entry.limits.age}
         self._admission = admission(config, self._client, limited)
-        add = JobAdder(self._client, config.redis.prefix).add
-        depth = partial(backlog, self._admission)
-        self._add = TaskAdder(add, routes(config), admit=self._admission.admit, depth=depth)
+        jobs = JobAdder(self._client, config.redis.prefix)
+        self._add = TaskAdder(Adding(jobs, Routes.of(config), admission=self._admission))
         self._aftermath = Aftermath(
             self._add,
             lambda queue, error, job_id: emit(WorkerError(queue=queue, where="on_failed", error=error, job_id=job_id)),
@@ -91,26 +83,14 @@ class QueueOpener:
         compat.check()
 
     async def open(self, queue: str, entry: QueueConfig, stack: AsyncExitStack) -> FleetWorker:
-        """The worker of a queue; its module is closed with the stack.
+        """The worker of a queue; its modules are closed with the stack.
 
         Raises:
-            OpenError: the module can't be opened.
+            OpenError: one of them can't be opened.
         """
-        module = modules.load(queue, entry.module)
-        isolation = await self._isolation(queue, module, entry, stack)
-        plan = Plan(
-            task=module.task,
-            isolation=isolation,
-            classify=module.classify,
-            backoff=module.backoff,
-            ladder=settings.ladder(entry.task),
-            retry=settings.retry_policy(entry.task.retry),
-        )
-        types = {module.task.type_name(): module.task}
-        limits, enterprise = settings.limits(entry), settings.enterprise(self._config.tiers)
-        ports = Ports(add=self._add)
-        executor = Executor(dict.fromkeys(types, plan), limits, ports=ports, enterprise=enterprise)
-        notifies = entry.task.on_failed == "notify"
+        kinds = await open_kinds(self._config, queue, entry, stack, self._emit)
+        limits, enterprise = settings.limits(entry), enterprise_rule(self._config.tiers)
+        executor = Executor(kinds.plans, limits, ports=Ports(add=self._add), enterprise=enterprise)
         return FleetWorker(
             queue,
             executor.execute,
@@ -120,10 +100,10 @@ class QueueOpener:
             settings=settings.worker(self._config, entry, self._name),
             renewer=self._renewer,
             emit=self._emit,
-            types=frozenset(types),
+            types=frozenset(kinds.plans),
             describe=redact_text,
-            on_failed=self._aftermath.of(types, module.on_failed, limits=limits.data) if notifies else None,
-            trouble=trouble_of(isolation),
+            on_failed=self._aftermath.of(kinds.types, kinds.hooks, limits=limits.data) if kinds.hooks else None,
+            trouble=kinds.trouble,
         )
 
     async def close(self) -> None:
@@ -132,19 +112,6 @@ class QueueOpener:
         await self._admission.close()
         await self._renewer.stop()
         await self._client.aclose()
-
-    async def _isolation(
-        self, queue: str, module: QueueModule[Any, Any], entry: QueueConfig, stack: AsyncExitStack
-    ) -> Isolator:
-        def failed(error: BaseException) -> None:
-            self._emit(WorkerError(queue=queue, where="isolation", error=error))
-
-        options = module.options.model_validate(entry.task.options)
-        try:
-            opened = isolate(queue, module, options, entry, self._config.log, failed, self._emit)
-            return await stack.enter_async_context(opened)
-        except Exception as error:
-            raise OpenError(f"queue {queue} can't be opened: {message(error, MAX_REASON)}") from error
 
 
 def queue_process(

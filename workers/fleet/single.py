@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 from config.schema import FleetConfig
 from workers.broker.emitter import Listener
-from workers.fleet.depths import watch
+from workers.fleet.api import api_server
 from workers.fleet.listeners import telemetry as listen
+from workers.fleet.pod import Pod
 from workers.fleet.queues import queue_process
 from workers.fleet.selected import select
 from workers.ops.fleet_service import FleetService
-from workers.ops.watched import Watched
 from workers.runtime import settings
 from workers.runtime.process import FleetProcess
 from workers.runtime.supervision.beat import Beat
@@ -40,10 +40,11 @@ def build_process(
     telemetry = listen(config, endpoint, name, listeners)
     process = queue_process(config, chosen, endpoint, name=name, emit=telemetry.emit)
     pooled = queues_by_pool(chosen)
-    queues_seen, watching = watch(config, chosen, endpoint)
-    telemetry.registry.register(QueueGauges(queues_seen.states))
+    pod = Pod.of(config, chosen, endpoint)
+    api = api_server(config, endpoint)
+    telemetry.registry.register(QueueGauges(pod.queues.states, sides=pod.others.sides))
     return FleetService(
-        Watched(process, watching, queues_seen),
+        pod.beside(process),
         telemetry.loop,
         host=config.http.host,
         port=config.http.port,
@@ -52,6 +53,7 @@ def build_process(
         served=tuple(chosen.served),
         skipped=chosen.skipped,
         view=lambda: single(name, telemetry.beat(process), pooled),
+        beside=() if api is None else (api,),
     )
 
 

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 from config.schema import FleetConfig
 from workers.broker.endpoint import Endpoint
 from workers.broker.takeover import Takeover
-from workers.fleet.depths import depth_limits, watch
+from workers.fleet.api import api_server, token_book
+from workers.fleet.pod import Pod
 from workers.fleet.selected import select
+from workers.ops.api.server import ApiServer
 from workers.ops.fleet_service import FleetService
-from workers.ops.watched import Watched
-from workers.queue_service import Admission
 from workers.runtime import settings
 from workers.runtime.selection import Selection
 from workers.runtime.supervision.brief import bounds, queues_by_pool, specs
@@ -39,7 +39,8 @@ def _supervised(
     shared: Path,
     endpoint: Endpoint,
     processes: SupervisionMetrics,
-    queues: Admission,
+    pod: Pod,
+    api: ApiServer | None,
 ) -> tuple[Supervisor, Reload]:
     """The supervisor with its hand on its processes' leases, and how it takes over a new configuration."""
     chosen = choose(config)
@@ -62,11 +63,11 @@ def _supervised(
         logs.configure(config.log, process="supervisor")
         leases.bound(bounds(chosen.served))
         processes.serves(chosen.served)
-        queues.adopt(*depth_limits(chosen.served))
+        pod.adopt(config, chosen)
+        if api is not None:
+            api.gate.tokens = token_book(config.api)
 
-    make_specs = partial(
-        specs, command=command, shared=shared, longest_s=lambda entry: settings.ladder(entry.task).end_s
-    )
+    make_specs = partial(specs, command=command, shared=shared, longest_s=settings.longest_s)
     supervisor = Supervisor(
         make_specs(config, chosen),
         emit=heard,
@@ -99,19 +100,20 @@ def build_fleet(
     own = CollectorRegistry()
     processes = SupervisionMetrics(own)
     choose = partial(select, pools=pools, queues=queues)
-    queues_seen, watching = watch(config, chosen, endpoint)
-    supervisor, reload = _supervised(config, choose, command, shared, endpoint, processes, queues_seen)
+    pod = Pod.of(config, chosen, endpoint)
+    api = api_server(config, endpoint)
+    supervisor, reload = _supervised(config, choose, command, shared, endpoint, processes, pod, api)
 
     async def close() -> None:
         await asyncio.to_thread(shutil.rmtree, shared, True)
 
-    own.register(QueueGauges(queues_seen.states, connections=lambda: endpoint.open_connections))
+    own.register(QueueGauges(pod.queues.states, sides=pod.others.sides, connections=lambda: endpoint.open_connections))
 
     def metrics() -> tuple[bytes, str]:
         return exposition.merged_exposition(shared) + exposition.exposition(own), exposition.CONTENT_TYPE
 
     return FleetService(
-        Watched(supervisor, watching, queues_seen),
+        pod.beside(supervisor),
         LoopLag(lambda lag_s: processes.see(supervisor.view())),
         host=config.http.host,
         port=config.http.port,
@@ -121,4 +123,5 @@ def build_fleet(
         skipped=chosen.skipped,
         view=supervisor.view,
         reload=reload,
+        beside=() if api is None else (api,),
     )

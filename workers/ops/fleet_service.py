@@ -44,6 +44,7 @@ class FleetService:
         close: ends telemetry, last.
         view: what the processes do, for people on this machine. Defaults to nothing.
         reload: takes over a new configuration. Defaults to None: it can't be done.
+        beside: what else lives as long: the HTTP API.
         served, skipped: see Selection.
     """
 
@@ -62,11 +63,13 @@ class FleetService:
         skipped: Mapping[str, str],
         view: Callable[[], FleetView] | None = None,
         reload: Reload | None = None,
+        beside: Sequence[Service] = (),
     ) -> None:
         self._runner = runner
         self._loop = loop
         self._close = close
         self._closed = False
+        self._beside = tuple(beside)
         workers = (lambda: view().json()) if view is not None else None
         self._server = OpsServer(host, port, checks=self.checks, metrics=metrics, workers=workers)
         self.reload = reload
@@ -82,6 +85,8 @@ class FleetService:
             OpsServerError: the address can't be listened on.
         """
         await self._server.start()
+        for service in self._beside:
+            await service.start()
         await self._loop.start()
         await self._runner.start()
 
@@ -92,6 +97,8 @@ class FleetService:
     async def stop(self, *, by: float) -> None:
         """Drain by `by` (monotonic seconds); again: hurry."""
         await self._runner.stop(by=by)
+        for service in self._beside:
+            await service.stop(by=by)
         await self._loop.stop(by=by)
         await self._server.stop(by=by)
         if not self._closed:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from workers.ops.health import Check
-from workers.queue_service import Admission
+from workers.queue_service import Admission, QueueState
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,21 @@ class QueueWatch:
         queues: what is kept recent; closed on stop.
         close: ends the connection that it looks through, last.
         every_s: between two looks, seconds.
+        after: told the states of all queues after each look that found them. Must not raise.
     """
 
     name = "queue-watch"
 
-    def __init__(self, queues: Admission, *, close: Callable[[], Awaitable[None]], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        queues: Admission,
+        *,
+        close: Callable[[], Awaitable[None]],
+        every_s: float = EVERY_S,
+        after: Sequence[Callable[[Mapping[str, QueueState]], Awaitable[None]]] = (),
+    ) -> None:
         self._queues = queues
+        self._after = tuple(after)
         self._close = close
         self._every_s = every_s
         self._problem: str | None = None
@@ -70,7 +79,10 @@ class QueueWatch:
 
     async def _watch(self) -> None:
         while True:
-            self._tell(await self._queues.refresh())
+            problem = await self._queues.refresh()
+            self._tell(problem)
+            for told in self._after if problem is None else ():
+                await told(self._queues.states())
             await asyncio.sleep(self._every_s)
 
     def _tell(self, problem: str | None) -> None:

@@ -90,7 +90,7 @@ class OpsServer:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise OpsServerError(_why(error, self._host, self._port)) from error
+            raise OpsServerError(why_not(error, self._host, self._port, "http")) from error
         loopback = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
         host = loopback.get(self._host, self._host)
         self.url = f"http://[{host}]:{site.port}" if ":" in host else f"http://{host}:{site.port}"
@@ -255,9 +255,11 @@ def _in_thread(function: Callable[[], tuple[bytes, str]]) -> asyncio.Future[tupl
     return future
 
 
-def _why(error: OSError, host: str, port: int) -> str:
+def why_not(error: OSError, host: str, port: int, section: str) -> str:
+    """Why the address can't be listened on, and which setting of this section to change."""
+    where = f"can't listen on {host}:{port}"
     if error.errno == errno.EADDRINUSE:
-        return f"can't listen on {host}:{port}: the port is in use; set http.port to another (0 takes a free one)"
+        return f"{where}: the port is in use; set {section}.port to another (0 takes a free one)"
     if error.errno == errno.EACCES:
-        return f"can't listen on {host}:{port}: not permitted; set http.port to 1024 or higher"
-    return f"can't listen on {host}:{port}: {error.strerror or error}; set http.host to an address of this machine"
+        return f"{where}: not permitted; set {section}.port to 1024 or higher"
+    return f"{where}: {error.strerror or error}; set {section}.host to an address of this machine"

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from workers.broker.pressure import Limits, Pressure, Sample, decide
+from workers.broker.pressure import UNKNOWN_S, Limits, Pressure, Sample, decide
 from workers.broker.result import message
 from workers.broker.stats import QueueStats, StatsReader
-from workers.queue_service.errors import QueueFull, QueueUnavailableError
+from workers.queue_service.errors import QueueFull, QueueServiceError, QueueUnavailableError, RefusedError
 
 #: How old a sample may be that decides on an addition, seconds; and how long a failure to take one is believed.
 FRESH_S = 1.0
@@ -60,12 +60,16 @@ class Admission:
         self._looked_at = float("-inf")
         self._problem: str | None = None
 
-    async def admit(self, queue: str) -> None:
+    async def admit(self, queue: str, count: int = 1) -> None:
         """Return if the queue may be added to. Looks at Redis at most once a second, for all callers and all queues
         together; a queue without limits costs nothing.
 
+        Args:
+            count: so many jobs are to be added. More than fit beside those that wait are refused, all of them.
+
         Raises:
             QueueFull: not now.
+            RefusedError: so many are more than the queue may ever hold.
             QueueUnavailableError: Redis did not answer within `timeout_s`, or just now to somebody else.
         """
         if not self._limits.get(queue):
@@ -77,8 +81,13 @@ class Admission:
                 f"queue {queue}: it can't be told how much waits: {self._problem} (redis.url)", queue=queue
             )
         state = self._states.get(queue)
-        if state is not None and state.pressure.full:
+        if state is None:
+            return
+        if state.pressure.full:
             raise QueueFull(queue, state.pressure)
+        depth = self._limits[queue].depth
+        if count > 1 and depth is not None and state.stats.backlog + count > depth:
+            raise _too_many(queue, count, state.stats.backlog, depth)
 
     async def refresh(self) -> str | None:
         """Look at all queues now. Returns what is wrong, if Redis did not answer; the states are then the old ones."""
@@ -138,3 +147,11 @@ class Admission:
         pressure = decide(sample, self._limits[queue], history, was_full=was_full)
         history.append(sample)
         return QueueState(stats, pressure, now)
+
+
+def _too_many(queue: str, count: int, waiting: int, limit: int) -> QueueServiceError:
+    if count > limit:
+        text = f"queue {queue}: {count:,} jobs at once are more than may wait there, {limit:,}: add them in parts"
+        return RefusedError(f"{text} (queues.{queue}.limits.depth)", queue=queue)
+    reason = f"{waiting:,} waiting and {count:,} to be added, limit {limit:,}"
+    return QueueFull(queue, Pressure(True, reason, "depth", UNKNOWN_S))

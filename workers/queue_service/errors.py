@@ -3,6 +3,7 @@
 QueueServiceError
 ├── QueueFull               more waits than the queue's limits allow; says when to ask again
 ├── QueueUnavailableError   Redis does not answer, so nothing was done or it is not known whether
+│   └── BrokenOffError      of many jobs that were to be added; says of which it is known
 ├── UnknownQueueError       no queue of that name in the configuration or in Redis
 ├── UnknownJobError         no such job, or no such schedule
 ├── RefusedError            it can't be done with the thing as it is now: the job has moved on, isn't yours, …
@@ -11,7 +12,13 @@ QueueServiceError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from workers.broker.pressure import LimitName, Pressure
+
+if TYPE_CHECKING:
+    from workers.queue_service.added import Added
 
 #: How long a failure to ask Redis is believed, seconds.
 ASK_AGAIN_S = 1.0
@@ -48,6 +55,15 @@ class QueueUnavailableError(QueueServiceError):
 
     def __init__(self, text: str, *, queue: str | None = None) -> None:
         super().__init__(text, queue=queue, retry_after_s=ASK_AGAIN_S)
+
+
+class BrokenOffError(QueueUnavailableError):
+    """Redis went away while many jobs were added. Adding all of them again adds none twice that has an own id."""
+
+    def __init__(self, text: str, added: Sequence[Added | None]) -> None:
+        super().__init__(text)
+        self.added = tuple(added)
+        """What became of each, in their order. None: it was not added, or it is not known whether."""
 
 
 class UnknownQueueError(QueueServiceError):

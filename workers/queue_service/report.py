@@ -14,14 +14,17 @@ class ActReport:
     """An act's result. Of many jobs, those that had moved on meanwhile are skipped with the reason, not failed."""
 
     action: str
-    """retry, promote, cancel, remove, change-priority, change-delay, change-data, move, replay, pause, resume, drain,
-    clean, schedule, unschedule."""
+    """retry, promote, cancel, remove, change-priority, change-delay, change-data, change-status, move, replay, pause,
+    resume, drain, clean, schedule, unschedule."""
     queue: str
     matched: int
-    """Jobs that the request meant."""
+    """Jobs that the request meant; of pause and resume: 1, the queue."""
     done: int
     """Jobs that were changed; 0 in a dry run."""
     dry_run: bool = False
+    requested: Mapping[str, str] = field(default_factory=dict)
+    """Of cancel: running jobs that were asked to stop, and the worker that has each; at most the first 100. They end
+    within seconds, and are not among `done`."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Why not, by job id; at most the first 100."""
     job_ids: tuple[str, ...] = ()
@@ -41,7 +44,7 @@ class Act:
     target: str
     """A job's id, a schedule's, a filter in words, or empty for the whole queue."""
     outcome: str
-    """done, dry-run, refused, failed."""
+    """done, requested, dry-run, refused, failed."""
     done: int = 0
     detail: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)

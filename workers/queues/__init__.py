@@ -40,9 +40,10 @@ def discover(names: Collection[str] | None = None) -> Mapping[str, QueueModule[A
 
 
 def load(queue: str, module: str | None = None) -> QueueModule[Any, Any]:
-    """Import what serves one queue.
+    """Import what serves one queue, or one of the task types of a queue that carries several.
 
     Args:
+        queue: its name, or the task type.
         module: the importable module whose MODULE it is. None: the folder of the queue's name.
 
     Raises:

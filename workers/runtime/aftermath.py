@@ -94,19 +94,19 @@ class Aftermath:
         self._closed = False
 
     def of(
-        self, types: Mapping[str, type[Task]], hook: OnFailed[Any] | None, *, limits: Limits = _LIMITS
+        self, types: Mapping[str, type[Task]], hooks: Mapping[str, OnFailed[Any] | None], *, limits: Limits = _LIMITS
     ) -> OnFinalFailure:
         """What a queue's worker tells its final failures to.
 
         Args:
             types: the models of the tasks that it serves; jobs of other types have no sequel.
-            hook: the module's. None: `failure_note.note`.
+            hooks: those of their modules, by type. None: `failure_note.note`.
             limits: those that the queue's jobs are read by.
         """
 
         def told(job: Activation, failed: Failed, span: Span) -> None:
             try:
-                self._follow(job, failed, span, partial(decode, types=types, limits=limits), hook)
+                self._follow(job, failed, span, partial(decode, types=types, limits=limits), hooks)
             except BaseException as error:  # a hook's SystemExit would end the slot
                 self._on_error(job.queue, error, job.id)
 
@@ -130,7 +130,7 @@ class Aftermath:
         failed: Failed,
         span: Span,
         read: Callable[[Any], Task],
-        hook: OnFailed[Any] | None,
+        hooks: Mapping[str, OnFailed[Any] | None],
     ) -> None:
         if follows_a_failure(job.id):
             return
@@ -147,6 +147,7 @@ class Aftermath:
             attempts=job.attempts_made + 1,
             at=self._clock(),
         )
+        hook = hooks.get(task.type)
         sequel: object = hook(task, failure) if hook is not None else note(task, failure, self._describe)
         if sequel is None:
             log.debug("nothing follows the failure of job %s: it is for nobody", job.id)

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from tasks.base import Task
+from tasks.priority import Urgency
 from workers.broker.backend import MAX_REASON
 from workers.broker.hold import Hold, Parent
 from workers.broker.result import message
@@ -26,12 +28,26 @@ _OVER = "the run is over"
 _ENDED = StopRequest(kind="deadline", reason=_OVER, by=0.0)
 
 
+class AddTask(Protocol):
+    """Adds a job for a task, as a child where a parent is given; returns its id. See JobContext.add."""
+
+    def __call__(
+        self,
+        task: Task,
+        parent: Parent | None,
+        /,
+        *,
+        priority: int | None,
+        urgency: Urgency | None,
+        delay_s: float,
+    ) -> Awaitable[str]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What a run may reach beyond its own job, where this fleet has it."""
 
-    add: Callable[[Task, Parent | None], Awaitable[str]] | None = None
-    """Adds a job for a task, as a child where a parent is given; returns its id."""
+    add: AddTask | None = None
     ledger: Ledger | None = None
 
 
@@ -130,11 +146,20 @@ class HostContext:
             self.requests.saved()
         return self.stop
 
-    async def add(self, task: Task, *, child: bool = False) -> str:
+    async def add(
+        self,
+        task: Task,
+        *,
+        child: bool = False,
+        priority: int | None = None,
+        urgency: Urgency | None = None,
+        delay_s: float = 0.0,
+    ) -> str:
         """See JobContext."""
         if self._ports.add is None:
             raise UnavailableError("this fleet adds no jobs from processors")
-        return await self.ask(self._ports.add, task, self._hold.parent() if child else None)
+        adding = partial(self._ports.add, priority=priority, urgency=urgency, delay_s=delay_s)
+        return await self.ask(adding, task, self._hold.parent() if child else None)
 
     def once(self, effect: str) -> AbstractAsyncContextManager[Effect]:
         """See JobContext."""

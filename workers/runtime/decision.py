@@ -11,7 +11,7 @@ from typing import Any
 
 from workers.broker.activation import Activation
 from workers.broker.backend import MAX_REASON, MAX_STACK
-from workers.broker.endings import Completed, Ending, HandedBack, Lost
+from workers.broker.endings import CANCELLED, Completed, Ending, Failed, HandedBack, Lost
 from workers.broker.hold import Hold
 from workers.broker.numbers import is_number
 from workers.broker.result import clean, message
@@ -66,6 +66,8 @@ class Decision:
         """Decide. Waits only for a module's own back-off, STRATEGY_S at most."""
         if type(end) is Returned and not isinstance(end.value, OUTCOMES):  # the usual way, and the cheapest
             return Completed(result=end.value)
+        if hold.interrupt is not None and hold.cancelled:  # whatever it says or does now: it is not to run again
+            return Failed(reason=hold.interrupt.reason, error=CANCELLED)
         decided = self._decide(end, job, asked=hold.interrupt is not None, last_progress=hold.last_progress)
         return await self._failed(decided, job, hold) if isinstance(decided, Failure) else decided
 

@@ -14,9 +14,10 @@ from tasks import TASKS
 from tasks.base import Task
 from tasks.codec import DecodeError, TooNewError, decode
 from tasks.limits import Limits as DataLimits
+from tasks.status import status_of
 from tasks.tier import EnterpriseRule, tier_of
-from workers.broker.activation import Activation
-from workers.broker.endings import Delayed, Ending, Failed
+from workers.broker.activation import Activation, too_large
+from workers.broker.endings import CANCELLED, Delayed, Ending, Failed
 from workers.broker.hold import Hold
 from workers.contract import BackoffStrategy, Verdict
 from workers.runtime import retry
@@ -154,10 +155,10 @@ class Executor:
     def _read(self, job: Activation) -> Task | Failed | Delayed:
         if job.defects:
             return Failed(reason="; ".join(job.defects), error="DecodeError")
-        if job.data_bytes > self._limits.max_data_bytes:
-            found, limit = job.data_bytes, self._limits.max_data_bytes
-            reason = f"data: {found:,} bytes, more than the {limit:,} this queue accepts (max_data)"
-            return Failed(reason=reason, error="DecodeError")
+        if job.data_bytes > self._limits.max_data_bytes:  # parsed all the same: by a worker without bounds of its own
+            return Failed(reason=too_large(job.data_bytes, self._limits.max_data_bytes), error="DecodeError")
+        if (cancelled := _cancelled(job.data)) is not None:
+            return cancelled
         try:
             task = decode(job.data, self._types, limits=self._limits.data)
         except TooNewError as error:
@@ -187,6 +188,15 @@ class _Served:
     decision: Decision
     places: Places | None
     """Where its runs wait for a place before their time counts; None: they begin at once."""
+
+
+def _cancelled(data: Any) -> Failed | None:
+    """The ending of a job whose status asks to stop, as Node's producers tell it before the job has begun."""
+    said = data.get("status") if isinstance(data, dict) else None
+    status = status_of(said)
+    if status is None or not status.asks_to_stop:
+        return None
+    return Failed(reason=f"cancelled before it ran: its data.status was {status}", error=CANCELLED)
 
 
 async def _placed(places: Places, hold: Hold) -> Place | None:

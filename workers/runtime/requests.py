@@ -49,16 +49,17 @@ class Requests:
 
     @property
     def stop(self) -> StopRequest | None:
-        """What counts of the interrupt and the ladder: a lost lock outranks a time that is up, that a drain, and that
-        a pause.
+        """What counts of the interrupt and the ladder: a lost lock outranks a cancellation, that a time that is up,
+        that a drain, and that a pause.
         """
         interrupt, asked = self._hold.interrupt, self._stop
         if interrupt is None:
             return asked
         by = min(interrupt.by, self._deadline if asked is None else asked.by)
-        if asked is not None and asked.kind == "deadline" and interrupt.kind != "lock_lost":
+        if asked is not None and asked.kind == "deadline" and interrupt.kind == "drain":
             return StopRequest(kind="deadline", reason=asked.reason, by=by)
-        return StopRequest(kind=interrupt.kind, reason=interrupt.reason, by=by)
+        kind = "stop" if interrupt.kind == "cancel" else interrupt.kind
+        return StopRequest(kind=kind, reason=interrupt.reason, by=by)
 
     # ------------------------------------------------------------- the host's
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from config.accept_section import module_of, types_of
 from config.overrides import suggestion
 from config.schema import FleetConfig, QueueConfig
 
@@ -36,7 +37,7 @@ def select(
     """Choose by pool and queue; None means all.
 
     Args:
-        available: the queues that have a module.
+        available: the task types that have a module.
 
     Raises:
         SelectionError: a name is not in the configuration, or nothing is left to serve.
@@ -50,11 +51,25 @@ def select(
         for name, entry in config.queues.items()
         if (pools is None or entry.pool in pools) and (queues is None or name in queues)
     }
-    served = {name: entry for name, entry in chosen.items() if name in available or entry.module is not None}
-    skipped = {name: "not served yet: this version has no module for it" for name in chosen if name not in served}
+    missing = {name: _missing(name, entry, available) for name, entry in chosen.items()}
+    served = {name: entry for name, entry in chosen.items() if not missing[name]}
+    skipped = {name: _why_skipped(name, types) for name, types in missing.items() if types}
     if not served:
         raise SelectionError(f"nothing to serve: {_why_nothing(chosen, available, pools, queues)}")
     return Selection(served=served, skipped=skipped)
+
+
+def _missing(queue: str, entry: QueueConfig, available: Collection[str]) -> list[str]:
+    """The types that the queue carries and nothing here can run. Its jobs are left to those that can run all of them:
+    a worker that can't would put them off and fail them in the end.
+    """
+    types = types_of(queue, entry)
+    return [kind for kind in types if kind not in available and module_of(queue, entry, kind) is None]
+
+
+def _why_skipped(queue: str, missing: list[str]) -> str:
+    what = "it" if missing == [queue] else f"what it carries: {', '.join(missing)}"
+    return f"not served yet: this version has no module for {what}"
 
 
 def _why_nothing(

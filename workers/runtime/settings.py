@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from config.accept_section import task_of, types_of
 from config.redis_section import RedisConfig
 from config.rung_section import TimeoutConfig
 from config.schema import FleetConfig, QueueConfig
 from config.task_section import RetryConfig, TaskConfig
-from config.tier_section import TiersConfig
-from tasks.limits import Limits as DataLimits
-from tasks.tier import EnterpriseRule
+from workers.broker.activation import Bounds
 from workers.broker.endpoint import Endpoint
 from workers.broker.reconnect import Reconnect
 from workers.broker.settings import WorkerSettings
 from workers.broker.tls import Tls
+from workers.queue_service.routes import data_limits
 from workers.runtime.executor import Limits
 from workers.runtime.ladder import Ladder, Rung
 from workers.runtime.retry import RetryPolicy
@@ -82,14 +82,9 @@ def ladder(task: TaskConfig) -> Ladder:
     )
 
 
-def data_limits(entry: QueueConfig) -> DataLimits:
-    """How deep, and how large in characters, the data of the queue's jobs may be."""
-    return DataLimits(max_depth=entry.max_depth, max_chars=entry.max_chars)
-
-
-def enterprise(tiers: TiersConfig) -> EnterpriseRule:
-    """Who is an enterprise user."""
-    return EnterpriseRule(field=tiers.enterprise.field, values=tiers.enterprise.values)
+def longest_s(config: FleetConfig, queue: str) -> float:
+    """How long a job of the queue may run, whatever its type, its last rung included."""
+    return max(ladder(task_of(config, queue, kind)).end_s for kind in types_of(queue, config.queues[queue]))
 
 
 def limits(entry: QueueConfig) -> Limits:
@@ -108,6 +103,7 @@ def worker(config: FleetConfig, entry: QueueConfig, name: str) -> WorkerSettings
     return WorkerSettings(
         name=name,
         slots=entry.concurrency,
+        bounds=Bounds(data_bytes=entry.max_data, depth=entry.max_depth),
         lock_ms=round(entry.lock * 1000),
         stalled_interval_ms=round(1000 * (entry.stall_check or min(STALL_CHECK_S, entry.lock / 2))),
         max_stalls=entry.stalls,

@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from workers.queue_service import QueueState
 
+#: Whose workers there may be; see WorkerSeen.
+SIDES = ("fleet", "node", "python", "unknown")
 #: How old what was seen of a queue may be to be told, seconds; while Redis is away it grows older.
 RECENT_S = 60.0
 
@@ -26,6 +28,7 @@ class QueueGauges(Collector):
 
     Args:
         states: what was last seen of each queue; called at each scrape, in any thread.
+        sides: how many workers of each side there are on each queue; called in the same way.
         connections: where the process has no other metrics, how many connections to Redis it has.
         clock: monotonic seconds, that of the states.
     """
@@ -34,10 +37,12 @@ class QueueGauges(Collector):
         self,
         states: Callable[[], Mapping[str, QueueState]],
         *,
+        sides: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
         connections: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._states = states
+        self._sides = sides
         self._connections = connections
         self._clock = clock
 
@@ -46,6 +51,12 @@ class QueueGauges(Collector):
         now = self._clock()
         seen = {queue: state for queue, state in self._states().items() if now - state.at <= RECENT_S}
         yield from self._gauges(sorted(seen.items()))
+        text = "Workers on the queue, by side: fleet, node, python, unknown."
+        workers = GaugeMetricFamily("fleet_queue_workers", text, labels=("queue", "side"))
+        for queue, sides in sorted(self._sides().items()):
+            for side in SIDES:
+                workers.add_metric((queue, side), sides.get(side, 0))
+        yield workers
         if self._connections is not None:
             text = "Open connections to Redis of the supervisor itself."
             yield GaugeMetricFamily("fleet_supervisor_redis_connections", text, self._connections())

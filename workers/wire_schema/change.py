@@ -6,6 +6,9 @@ Three readings of "it breaks":
 - waiting jobs: what was written before and is read after it is refused, or means something else.
 - older workers: what producers write after it is refused by workers from before, as in a rolling update or after going
   back. Update workers first, and it breaks nothing.
+
+And one that no schema can answer: unknown fields are let through, so a field that is new may already be sent under that
+name, with another meaning. That is a warning.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ class Effect(Enum):
 
     PRODUCERS = "producers"
     WAITING = "waiting jobs"
+    UNDECLARED = "jobs that carry a field undeclared"
     OLDER_WORKERS = "older workers"
 
 
@@ -44,25 +48,34 @@ class Change:
     tasks: tuple[str, ...] = ()
     """The task types that it is about."""
 
+    @property
+    def warns(self) -> bool:
+        """Whether it breaks something only if jobs hold what nobody has declared."""
+        return self.effects == {Effect.UNDECLARED}
+
     def __str__(self) -> str:
         told = " and ".join(each.value for each in Effect if each in self.effects)
-        label = f"breaks {told}" if self.effects & _BREAKING else told or "fine"
+        label = f"breaks {told}" if self.effects & _BREAKING else "warning" if self.warns else told or "fine"
         about = f" ({', '.join(self.tasks)})" if self.tasks and self.tasks != (self.where,) else ""
         return f"{label}: {self.where}: {self.what}{about}"
 
     def as_json(self) -> dict[str, Any]:
         """The change for other programs."""
-        breaks = [each.value for each in Effect if each in self.effects]
-        return {"where": self.where, "what": self.what, "breaks": breaks, "tasks": list(self.tasks)}
+        breaks = [each.value for each in Effect if each in self.effects and not self.warns]
+        return {
+            "where": self.where,
+            "what": self.what,
+            "breaks": breaks,
+            "warns": self.warns,
+            "tasks": list(self.tasks),
+        }
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Compare two schemas made by `wire_schema`; what breaks comes first.
-
-    Unknown fields of jobs are not looked at: a field that is added may have been an unknown one with another meaning.
+    """Compare two schemas made by `wire_schema`; what breaks comes first, then what may.
 
     Raises:
-        NotComparable: one of them isn't such a schema.
+        NotComparable: one of them isn't such a schema; the message says which.
     """
     try:
         before, after = _Version(old), _Version(new)
@@ -72,12 +85,29 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
             *_defaults(before, after),
             *_names(before, after),
         ]
-    except RecursionError:
-        raise NotComparable("it is nested too deeply") from None
+    except (NotComparable, RecursionError) as error:
+        raise NotComparable(_fault(old, "old") or _fault(new, "new") or str(error)) from None
     broken = {each.where for each in found if each.effects}
     found = [each for each in found if each.effects or each.where not in broken]
-    order = {_BREAKING: 0, frozenset({Effect.PRODUCERS}): 1, frozenset({Effect.OLDER_WORKERS}): 2}
-    return sorted(found, key=lambda each: (order.get(each.effects, 3), each.where, each.what))
+    return sorted(found, key=lambda each: (_rank(each.effects), each.where, each.what))
+
+
+def _rank(effects: frozenset[Effect]) -> int:
+    order = (Effect.WAITING, Effect.PRODUCERS, Effect.UNDECLARED, Effect.OLDER_WORKERS)
+    return next((place for place, each in enumerate(order) if each in effects), len(order))
+
+
+def _fault(schema: Mapping[str, Any], which: str) -> str | None:
+    """Why this one can't be compared, found by comparing it with itself; None: it can be."""
+    try:
+        version = _Version(schema)
+        _refusals(version, version)
+        _ = [version.fields(name) for name in version.definitions]
+    except NotComparable as error:
+        return f"the {which} schema: {error}"
+    except RecursionError:
+        return f"the {which} schema: it is nested too deeply"
+    return None
 
 
 class _Version:
@@ -118,8 +148,9 @@ _AHEAD = {
     Reason.LIMIT: "{reader} now, before {writer}",
     Reason.UNKNOWN: "no longer takes unknown fields",
     Reason.UNREAD: "is gone: workers don't read it any more, TypeScript that sets it doesn't compile",
+    Reason.UNDECLARED: "is new, and {reader}: jobs of producers who already send it undeclared, otherwise, are refused",
 }
-#: What is written after a change and read by workers from before.
+#: What is written after a change and read by workers from before. What is undeclared after it was told as gone.
 _BACK = {
     Reason.TASK: "a new task type; older workers delay it as `on_unknown` says",
     Reason.SHAPE: "a new shape; older workers refuse it",
@@ -140,14 +171,17 @@ def _told(refusals: Mapping[str, list[Refusal]], words: Mapping[Reason, str]) ->
     tasks: dict[tuple[str, str, Reason], dict[str, None]] = {}
     for task, found in refusals.items():
         for each in found:
-            text = words[each.reason]
+            text = words.get(each.reason)
+            if text is None:
+                continue
             if not ahead and each.reason is Reason.LIMIT and each.where.endswith(".schemaVersion"):
                 text = _NEWER_VERSION
             what = text.format(writer=each.writer, reader=each.reader)
             tasks.setdefault((each.where, what, each.reason), {})[task] = None
     for (where, what, reason), names in tasks.items():
         behind = frozenset({Effect.OLDER_WORKERS} if reason.refused else ())
-        yield Change(where, what, _BREAKING if ahead else behind, tuple(names))
+        before = frozenset({Effect.UNDECLARED}) if reason is Reason.UNDECLARED else _BREAKING
+        yield Change(where, what, before if ahead else behind, tuple(names))
 
 
 def _defaults(before: _Version, after: _Version) -> Iterator[Change]:

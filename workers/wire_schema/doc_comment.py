@@ -54,7 +54,10 @@ def _tags(schema: dict[str, Any]) -> Iterator[str]:
     told = {**_only_branch(schema), **schema}
     for key in _TAGS:
         value = told.get(key)
-        if value is None or (key == "maximum" and value >= _MAX_SAFE):
+        if value is None or (key == "maximum" and value >= _MAX_SAFE) or (key == "minimum" and value <= -_MAX_SAFE):
+            continue
+        if key == "pattern" and len(str(value)) > _WIDTH:
+            yield "Its pattern is in schema.json."
             continue
         yield f"@{key} {value if key in ('pattern', 'format') else json.dumps(value)}"
     if examples := told.get("examples"):

@@ -28,14 +28,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _COMMENT = "Generated from the models in tasks/ by `fleet schema json --write`; not edited by hand."
 _ABOUT = "The data of a job, told apart by `type`."
 _REF = "#/$defs/"
-#: What `decode` takes for the id of a task: Node's, or the key that its job is known by.
-_TASK_ID = {
-    "description": "What a task is known by: its id, or an idempotency key, which then is the id.",
-    "anyOf": [
-        {"required": ["id"], "properties": {"id": {"type": "string"}}},
-        {"required": ["idempotencyKey"], "properties": {"idempotencyKey": {"type": "string"}}},
-    ],
-}
+_STRING: Schema = {"type": "string"}
 
 
 def wire_schema(types: Mapping[str, type[Task]] | None = None) -> Schema:
@@ -71,7 +64,18 @@ def wire_schema(types: Mapping[str, type[Task]] | None = None) -> Schema:
         "description": _ABOUT,
         "oneOf": [{"$ref": reference} for reference in mapping.values()],
         "discriminator": {"propertyName": "type", "mapping": mapping},
-        "$defs": dict(sorted((definitions | {"TaskId": _TASK_ID}).items())),
+        "$defs": dict(sorted((definitions | {"TaskId": _task_id(_STRING)}).items())),
+    }
+
+
+def _task_id(rule: Schema) -> Schema:
+    """What `decode` takes for the id of a task: Node's, or the key that its job is known by, by the id's own rule."""
+    return {
+        "description": "What a task is known by: its id, or an idempotency key, which then is the id.",
+        "anyOf": [
+            {"required": ["id"], "properties": {"id": _STRING}},
+            {"required": ["idempotencyKey"], "properties": {"idempotencyKey": rule}},
+        ],
     }
 
 
@@ -156,7 +160,9 @@ def _complete(definition: Schema, task: TaskShapes, shape: Shape) -> None:
         properties["schemaVersion"] = {"anyOf": [readable, {"type": "null"}]} | _notes(version)
     required = definition.get("required", [])
     definition["required"] = ["type", *(name for name in required if name not in ("type", "id"))]
-    definition["allOf"] = [*definition.get("allOf", ()), {"$ref": f"{_REF}TaskId"}]
+    rule = {key: value for key, value in properties["id"].items() if key != "description"}
+    known_by = {"$ref": f"{_REF}TaskId"} if rule == _STRING else _task_id(rule)
+    definition["allOf"] = [*definition.get("allOf", ()), known_by]
     for name in shape.absent:
         properties[name] = False
     if shape is not task.newest:

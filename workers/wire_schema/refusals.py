@@ -23,11 +23,12 @@ class Reason(Enum):
     LIMIT = "beyond what the reader takes"
     UNKNOWN = "unknown fields, which the reader doesn't take"
     UNREAD = "a field that the reader takes as an unknown one"
+    UNDECLARED = "a field of the reader's that the writer may fill with anything, as an unknown one"
 
     @property
     def refused(self) -> bool:
-        """Whether the reader refuses the job."""
-        return self is not Reason.UNREAD
+        """Whether the reader refuses the job. An undeclared field: only if it is there, which no schema tells."""
+        return self not in (Reason.UNREAD, Reason.UNDECLARED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Refusal:
     """What the reader takes instead, in words."""
 
 
+#: Characters of a constant or a rule that are shown.
+_SHOWN = 80
 _WORDS = {"object": "an object", "array": "a list", "string": "a string", "integer": "an integer", "number": "a number"}
 
 
@@ -63,8 +66,6 @@ class Refusals:
     def of(self, written: Any, read: Any, where: str = "") -> list[Refusal]:
         """All differences between what one schema allows to write and what another takes, each once.
 
-        Unknown fields of a writer may be fields that the reader knows, and wrong there; that is not looked at.
-
         Raises:
             NotComparable: one of them isn't a schema.
         """
@@ -78,15 +79,18 @@ class Refusals:
         return list(found)
 
     def _of_form(self, form: Form, writers: list[Form], readers: list[Form], where: str) -> list[Refusal]:
-        """Against the alternative of the reader that takes most of it."""
-        tried = [found for each in readers if (found := self._pair(form, each, where)) is not None]
-        best = min(tried, key=_cost, default=None)
+        """Against the alternative of the reader that takes all of it, else against its counterpart: of that name, and
+        with most of it.
+        """
+        tried = [(each.name, found) for each in readers if (found := self._pair(form, each, where)) is not None]
+        tried.sort(key=lambda each: (_refused(each[1]) > 0, each[0] != form.name, *_cost(each[1])))
+        best = tried[0][1] if tried else None
         if best is None:
             reason = Reason.VALUE if form.kind == "value" else Reason.TYPE
             return [Refusal(where, reason, _words(form), " or ".join(dict.fromkeys(map(_words, readers))))]
         names = {each.name for each in readers}
         several = len(names) > 1 or len({each.name for each in writers}) > 1
-        if several and form.kind == "object" and form.name and form.name not in names and _cost(best)[0]:
+        if several and form.kind == "object" and form.name and form.name not in names and _refused(best):
             return [Refusal(form.name, Reason.SHAPE)]
         return best
 
@@ -113,6 +117,8 @@ class Refusals:
             found = [Refusal(f"{where}.{name}", Reason.REQUIRED) for name in names]
             for name, schema in written.fields.items():
                 found += self._field(schema, read, name, f"{where}.{name}")
+            for name in sorted(read.fields.keys() - written.fields.keys() - read.required):
+                found += self._undeclared(written.rest, read.fields[name], f"{where}.{name}")
             return found + self._rest(written, read, where)
         finally:
             self._open.discard(pair)
@@ -129,14 +135,26 @@ class Refusals:
         beyond = self.of(schema, read.rest, where) if read.rest is not True else []
         return beyond or [Refusal(where, Reason.UNREAD)]
 
+    def _undeclared(self, rest: Any, schema: Any, where: str) -> list[Refusal]:
+        if not any(each.reason.refused for each in self.of(rest, schema, where)):
+            return []
+        words = " or ".join(dict.fromkeys(map(_words, self._reader.of(schema))))
+        return [Refusal(where, Reason.UNDECLARED, reader=f"takes {words} alone" if words else "must be absent")]
+
     def _rest(self, written: Form, read: Form, where: str) -> list[Refusal]:
         if read.rest is False:
             return [] if written.rest is False else [Refusal(where, Reason.UNKNOWN)]
         return self.of(written.rest, read.rest, f"{where}.*")
 
 
-def _cost(found: list[Refusal]) -> tuple[int, int]:
-    return sum(each.reason.refused for each in found), len(found)
+def _refused(found: list[Refusal]) -> int:
+    return sum(each.reason.refused for each in found)
+
+
+def _cost(found: list[Refusal]) -> tuple[int, int, int]:
+    """How far apart two alternatives are: first by which fields they have."""
+    fields = sum(each.reason in (Reason.REQUIRED, Reason.ABSENT) for each in found)
+    return fields, _refused(found), len(found)
 
 
 def _limits(written: Form, read: Form, where: str) -> Iterable[Refusal]:
@@ -155,11 +173,16 @@ def _rules(written: Form, read: Form, where: str) -> Iterable[Refusal]:
     for key, value in sorted(read.rules - written.rules):
         if written.kind == "value" and key == "pattern":
             continue  # tried on the constant itself
-        yield Refusal(where, Reason.LIMIT, f"{key} {told[key]}" if key in told else f"no {key}", f"{key} {value}")
+        was = f"{key} {_short(told[key])}" if key in told else f"no {key}"
+        yield Refusal(where, Reason.LIMIT, was, f"{key} {_short(value)}")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
 
 
 def _words(form: Form) -> str:
     if form.kind == "value":
         value = json.loads(form.value)
-        return repr(value) if isinstance(value, str) else form.value
+        return _short(repr(value) if isinstance(value, str) else form.value)
     return form.name or _WORDS.get(form.kind, "anything")

@@ -25,7 +25,11 @@ from workers.wire_schema.doc_comment import doc_comment
 #: The committed declarations. They ship with the tasks.
 TYPESCRIPT_FILE = Path(tasks.__file__).with_name("fleet-tasks.d.ts")
 
-_HEAD = "// Generated from the models in tasks/ by `fleet schema typescript --write`; not edited by hand.\n"
+_HEAD = """\
+// Generated from the models in tasks/ by `fleet schema typescript --write`; not edited by hand.
+// What types can't say is in comments. A number without bounds there is one that JavaScript holds exactly: at most
+// Number.MAX_SAFE_INTEGER, at least Number.MIN_SAFE_INTEGER.
+"""
 _TYPES = """\
 /** What `data.type` may be. */
 export type TaskType = AnyTask["type"];

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from tests.conftest import Made, MakeWorker, wait_until
 from tests.integration.broker.processors import MAIL, Process, runs, succeeds
 from workers.broker import result
-from workers.broker.activation import Activation
+from workers.broker.activation import MAX_OPTS, Activation, Bounds
 from workers.broker.endings import Completed, Ending
 from workers.broker.events import JobCompleted, JobFailed, JobLost, JobRetrying, JobStalled
 from workers.broker.hold import Hold
@@ -45,7 +45,7 @@ async def run_row(
     key = f"{prefix}:q:bad"
     for field, text in fields.items():
         await (redis.hdel(key, field) if text is None else redis.hset(key, field, text))
-    made = await make_worker(runs(process), stalled_interval_ms=30_000)
+    made = await make_worker(runs(process), stalled_interval_ms=30_000, bounds=Bounds(data_bytes=200_000, depth=100))
     await wait_until(lambda: [e for e in made.events if isinstance(e, ENDS) and e.job_id == "bad"], timeout_s=5)
     await queue.add("n", MAIL, {"jobId": "good"})
     await wait_until(lambda: [e for e in made.events if isinstance(e, ENDS) and e.job_id == "good"])
@@ -76,11 +76,18 @@ UNREADABLE: dict[str, tuple[dict[str, str | None], str]] = {
     "data is absent": ({"data": None}, "data: not JSON"),
     "data is empty": ({"data": ""}, "data: not JSON"),
     "data is null": ({"data": "null"}, "data: expected an object, found null"),
-    "data is nested too deeply": ({"data": "[" * 100_000}, "data: nested too deeply"),
+    "data is nested too deeply": ({"data": "[" * 100_000}, "data.0.0.0.0"),
+    "data has a number that is none": ({"data": '{"a": [NaN]}'}, "data.a.0: expected a finite number, found NaN"),
+    "data has a number too large": ({"data": '{"a": 1e400}'}, "data.a: expected a finite number, found 1e400"),
+    "data has a number too long": ({"data": "9" * 5000}, "data: expected an integer of at most 4,300 digits"),
+    "data are too large to be parsed": ({"data": "x" * 200_001}, "data: 200,001 bytes, more than the 200,000 this"),
     "opts are no JSON": ({"opts": "x"}, "opts: not JSON"),
     "opts are a list": ({"opts": "[]"}, "opts: expected an object, found a list"),
     "opts are null": ({"opts": "null"}, "opts: expected an object, found null"),
     "opts are a number": ({"opts": "7"}, "opts: expected an object, found a number"),
+    "opts have a number that is none": ({"opts": '{"delay": -Infinity}'}, "opts.delay: expected a finite number"),
+    "opts are nested too deeply": ({"opts": '{"a":' * 5000}, "opts: nested too deeply"),
+    "opts are too large to be parsed": ({"opts": "x" * (MAX_OPTS + 1)}, "opts: 1,048,577 characters, more than"),
     "all is absent": ({"data": None, "opts": None, "name": None, "timestamp": None}, "data: not JSON"),
 }
 
@@ -95,6 +102,9 @@ ODD: dict[str, dict[str, str | None]] = {
     "timestamp a text": {"timestamp": "soon"},
     "priority a text": {"priority": "high"},
     "stacktrace no JSON": {"stacktrace": "x"},
+    "stacktrace with a number that is none": {"stacktrace": '["x", NaN]'},
+    "progress no JSON": {"progress": "NaN]"},
+    "progress and result nested too deeply": {"progress": "[" * 5000, "returnvalue": "[" * 5000},
     "keep rules of no kind": opts(removeOnComplete="x", removeOnFail={"age": "y", "count": -9.5}, kl="z"),
     "scheduler unknown": {"rjk": "nobody"},
     "parent key alone": {"parentKey": "bull:gone:1"},

@@ -28,8 +28,10 @@ from workers.broker.events import (
     WorkerError,
 )
 from workers.broker.hold import Hold
+from workers.broker.job_acts import JobActs
 from workers.broker.permissions import HELPFUL, ON_KEYS, ON_NONE, denied, rule
 from workers.broker.preflight import ServerRefusedError, examine
+from workers.broker.queue_acts import QueueActs
 from workers.broker.stats import StatsReader
 
 NAME, SECRET = "fleet", "s3cret"
@@ -146,6 +148,33 @@ async def test_whole_life_of_a_worker_passes_with_the_documented_user(
     stats = (await StatsReader(client, "bull").read(["q"]))["q"]
     assert stats.waiting == 1 and not stats.problems
     assert await admin.keys("fleet:*") == [f"fleet:bull:q:checkpoint:{interrupted.id}"]
+    assert await denials(admin) == []
+    await client.aclose()
+
+
+async def test_acts_on_jobs_and_queues_pass_with_the_documented_user(
+    admin: Redis, restricted: Endpoint, queue: Any
+) -> None:
+    client = restricted.commands()
+    jobs, queues = JobActs(client, "bull"), QueueActs(client, "bull")
+    await admin.hset("bull:q:meta", "version", "bullmq:5.53.2")  # the older layout takes more commands
+    ids = [(await queue.add("n", {"a": 1}, {"delay": 3_600_000})).id for _ in range(8)]
+    await queues.pause("q")
+    answers = [*await jobs.promote("q", ids[:5]), *await jobs.change_delay("q", ids[5:6], 5)]
+    await queues.resume("q")
+    answers += await jobs.change_priority("q", ids[:1], 3, lifo=True)
+    answers += await jobs.cancel("q", ids[:2], "no", texts=lambda data: ("{}", "{}"))
+    answers += await jobs.retry("q", ids[:1], anew=True)
+    await admin.rpush(f"bull:q:{ids[2]}:logs", "line")
+    answers += await jobs.move("q", ids[2:3], "other")
+    answers += await jobs.replay("q", ids[1:2])
+    answers.append(await jobs.change_data("q", ids[3], '{"a":1}', "{}", ["waiting"]))
+    answers += await jobs.remove("q", ids[3:4])
+    assert {answer.word for answer in answers} == {"ok"}
+    assert len((await queues.chosen("q", "delayed", 5, 2**53)).ids) == 3
+    for place in ("wait", "delayed", "failed"):
+        assert await queues.clean("q", place, 10)
+    assert await queues.scheduled("q", ["delayed"]) == 0
     assert await denials(admin) == []
     await client.aclose()
 

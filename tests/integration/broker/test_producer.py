@@ -69,7 +69,7 @@ async def test_second_job_of_an_id_is_none(jobs: JobAdder, redis: Redis, prefix:
         ({"v": float("nan")}, {}, "Out of range float values"),
         ({"v": {1}}, {}, "Object of type set"),
         ({}, {"jobId": "\ud800"}, "surrogates not allowed"),
-        ({}, {"failParentOnFailure": True, "removeDependencyOnFailure": True}, "cannot be used together"),
+        ({}, {"failParentOnFailure": True, "removeDependencyOnFailure": True}, "one at most: fpof, rdof"),
     ],
 )
 async def test_job_that_bullmq_does_not_take_is_refused(jobs: JobAdder, data: Any, opts: Any, words: str) -> None:
@@ -132,7 +132,7 @@ async def test_reply_that_is_lost_is_told_and_adding_again_adds_nothing(
     client = proxied.commands()
     jobs = JobAdder(client, prefix)
     await jobs.add("q", "n", {}, {"jobId": "first"})
-    proxy.drop_reply(named("addStandardJob"))
+    proxy.drop_reply(named("addJobs"))
     with pytest.raises(ReplyLostError):
         await jobs.add("q", "n", {"v": 1}, {"jobId": "a"})
     assert await redis.llen(f"{prefix}:q:wait") == 2, "it was added"

@@ -12,7 +12,7 @@ import pytest
 from bullmq import Queue
 from redis.asyncio import Redis
 
-from workers.broker.activation import Activation
+from workers.broker.activation import Activation, Bounds
 from workers.broker.backend import Fetched, FleetBackend
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Lost, Retry
 from workers.broker.endpoint import Endpoint
@@ -235,3 +235,20 @@ async def test_hostile_options_can_not_keep_an_ending_from_being_written(
         await end(backend, replace(job, opts={**job.opts, **keep}), ending)
         assert await redis.llen(f"{prefix}:q:active") == 0
         await redis.delete(f"{prefix}:q:j", f"{prefix}:q:completed", f"{prefix}:q:failed")
+
+
+async def test_next_job_of_a_lost_reply_is_read_within_the_workers_bounds(endpoint: Endpoint, queue: Any) -> None:
+    """It is read by another way than fetched jobs are, and may be as large as any."""
+    await queue.add("n", {"text": "x" * 100}, {"jobId": "large"})
+    client, blocking = endpoint.commands(), endpoint.blocking("q", "w")
+    bounded = FleetBackend(
+        "q", client, blocking, endpoint.prefix, WorkerSettings(name="w", bounds=Bounds(data_bytes=99))
+    )
+    reason = "data: 111 bytes, more than the 99 this queue accepts (max_data)"
+    fetched = (await bounded.fetch("slot")).activation
+    found = await find_by_token(bounded, "slot")
+    for job in (fetched, found):
+        assert job is not None and (job.id, job.data, job.defects) == ("large", None, (reason,))
+    await end(bounded, found)
+    await client.aclose()
+    await blocking.aclose()

@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.conftest import MakeWorker, Server, wait_until
+from tests.round_trips import RoundTrips
 from workers.broker.activation import Activation
 from workers.broker.endings import Completed, Ending, Failed
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobActive, JobCompleted, JobFailed
 from workers.broker.hold import Hold
-from workers.broker.stats import QueueStats, StatsReader
+from workers.broker.stats import QueueStats, StatsReader, WorkerSeen
 
 Read = Callable[..., Awaitable[QueueStats]]
 
@@ -129,26 +130,64 @@ async def test_keys_and_rows_of_others_are_passed_over(queue: Any, redis: Redis,
     await redis.hset(f"{prefix}:q:garbled", mapping={"timestamp": b"\xff\xfe", "opts": b"\xff"})
     stats = await read()
     assert (stats.waiting, stats.completed, stats.prioritized) == (0, 0, 5)
-    assert {problem.partition(":")[0] for problem in stats.problems} == {"wait", "wait tail", "wait head", "completed"}
+    assert {problem.partition(":")[0] for problem in stats.problems} == {"wait", "completed"}
 
 
-async def test_any_number_of_queues_costs_two_round_trips_and_no_search(
-    make_server: Callable[..., Server],
-) -> None:
+async def test_any_number_of_queues_costs_one_round_trip_and_no_search(make_server: Callable[..., Server]) -> None:
     server = make_server()
-    endpoint = Endpoint(url=server.url, prefix="{tag}")
-    client = endpoint.commands()
     names = [f"q{number}" for number in range(30)]
-    for name in names:
-        await Queue(name, {"connection": client, "prefix": "{tag}"}).add("n", {})
-    await client.config_resetstat()
-    found = await StatsReader(client, "{tag}").read(names)
-    assert list(found) == names and all(stats.waiting == 1 for stats in found.values())
-    asked = {name.removeprefix("cmdstat_") for name in await client.info("commandstats")}
-    assert not asked & {"keys", "scan", "multi", "eval", "evalsha"}
-    (connection,) = [each for each in await client.client_list() if each["name"].startswith("fleet:")]
-    assert int(connection["tot-cmds"]) > 30 * 18
-    await client.aclose()
+    async with RoundTrips(server.port) as trips:
+        client = Endpoint(url=trips.url, prefix="{tag}").commands()
+        for name in names:
+            await Queue(name, {"connection": client, "prefix": "{tag}"}).add("n", {})
+        reader = StatsReader(client, "{tag}")
+        await client.config_resetstat()
+        for workers in (False, True):
+            before = trips.count
+            found = await reader.read(names, workers=workers)
+            assert trips.count == before + 1
+            assert list(found) == names
+            assert all(stats.waiting == 1 and stats.oldest_waiting_s is not None for stats in found.values())
+        run = {name.removeprefix("cmdstat_") for name in await client.info("commandstats")}
+        assert "evalsha" in run and not run & {"keys", "scan", "multi", "eval"}
+        await client.aclose()
+
+
+async def test_marker_of_an_old_bullmq_is_no_job(queue: Any, redis: Redis, prefix: str, read: Read) -> None:
+    await queue.add("n", {})
+    await redis.rpush(f"{prefix}:q:wait", "0:1700000000000")
+    stats = await read()
+    assert stats.waiting == 1 and stats.oldest_waiting_s is not None
+
+
+async def test_server_that_forgets_its_scripts_is_asked_on(
+    queue: Any, redis: Redis, prefix: str, client: Redis
+) -> None:
+    await queue.add("n", {})
+    reader = StatsReader(client, prefix)
+    for _ in range(2):
+        stats = (await reader.read(["q"]))["q"]
+        assert stats.oldest_waiting_s is not None and not stats.problems
+        await redis.script_flush()
+
+
+async def test_workers_of_the_fleet_and_of_the_stock_package_are_told_apart(
+    make_worker: MakeWorker, redis_url: str, prefix: str, client: Redis
+) -> None:
+    await make_worker(name="ours")
+
+    stock = Redis.from_url(redis_url, client_name=f"{prefix}:q:w:stock")  # as bullmq.Worker calls its connections
+    await stock.ping()
+
+    async def seen() -> tuple[WorkerSeen, ...]:
+        return (await StatsReader(client, prefix).read(["q"], workers=True))["q"].workers or ()
+
+    async def both() -> Any:
+        return len(await seen()) == 2
+
+    await wait_until(both)
+    assert [(worker.side, worker.name) for worker in await seen()] == [("fleet", "ours"), ("python", "stock")]
+    await stock.aclose()
 
 
 async def test_redis_that_is_away_is_an_error(make_server: Callable[..., Server]) -> None:

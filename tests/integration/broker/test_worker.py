@@ -12,7 +12,7 @@ from bullmq import Queue
 from redis.asyncio import Redis
 
 from tests.conftest import MakeWorker, wait_until
-from workers.broker.activation import Activation
+from workers.broker.activation import Activation, Bounds
 from workers.broker.endings import Completed, Delayed, Ending, Failed, HandedBack, Retry
 from workers.broker.events import (
     JobActive,
@@ -290,4 +290,35 @@ async def test_scheduler_goes_on_after_its_first_run(make_worker: MakeWorker, qu
     await queue.upsertJobScheduler("tick", {"every": 200}, "tick", {}, {})
     await wait_until(lambda: len(made.of(JobCompleted)) >= 4, timeout_s=5)
     await queue.removeJobScheduler("tick")
+    assert not made.of(WorkerError)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"data": "{nope"},
+        {"data": '{"x":NaN}'},
+        {"data": "[" * 5000},
+        {"data": json.dumps({"x": "y" * 1000})},
+        {"progress": "NaN]"},
+    ],
+    ids=["cut", "not_finite", "deep", "large", "progress"],
+)
+async def test_scheduler_goes_on_after_a_run_whose_row_can_not_be_read(
+    make_worker: MakeWorker, queue: Any, redis: Redis, prefix: str, bad: dict[Any, Any]
+) -> None:
+    """The next run has the scheduler's data, not those of the job that has just been started."""
+    data: list[Any] = []
+
+    async def work(job: Activation, hold: Hold) -> Ending:
+        data.append(job.data)
+        return Failed(reason=job.defects[0], error="DecodeError") if job.defects else Completed(result=None)
+
+    tick = await queue.upsertJobScheduler("tick", {"every": 200}, "tick", {"some": "data"}, {})
+    await redis.hset(f"{prefix}:q:{tick.id}", mapping=bad)
+    made = await make_worker(work, bounds=Bounds(data_bytes=500))
+    await wait_until(lambda: len(made.of(JobCompleted)) >= 2, timeout_s=5)
+    await queue.removeJobScheduler("tick")
+    assert len(made.of(JobFailed)) == ("data" in bad)
+    assert data == [None if "data" in bad else {"some": "data"}, *[{"some": "data"}] * (len(data) - 1)]
     assert not made.of(WorkerError)

@@ -18,7 +18,7 @@ from workers.broker.endings import Completed, Ending
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobCompleted
 from workers.broker.hold import Hold
-from workers.queue_service import Limits, QueueFull, Admission, QueueUnavailableError, StatsReader
+from workers.queue_service import Admission, Limits, QueueFull, QueueUnavailableError, StatsReader
 
 Make = Callable[..., Admission]
 

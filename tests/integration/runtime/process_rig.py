@@ -20,13 +20,15 @@ from workers.broker.renewer import Renewer
 from workers.broker.settings import WorkerSettings
 from workers.broker.worker import FleetWorker
 from workers.contract import JobContext, OnFailed, retry_all
+from workers.queue_service.adding import Adding
+from workers.queue_service.routes import Routes
 from workers.runtime.aftermath import Aftermath
 from workers.runtime.context import Ports
 from workers.runtime.executor import Executor, Limits, Plan
 from workers.runtime.isolation.inline import Inline
 from workers.runtime.ladder import Ladder
 from workers.runtime.retry import RetryPolicy
-from workers.runtime.task_adder import TaskAdder, routes
+from workers.runtime.task_adder import TaskAdder
 
 MAIL = {"type": "email-send", "id": "m1", "userId": "614", "to": ["a@example.com"], "subject": "S", "text": "T"}
 NOTES = "notification-create"
@@ -54,7 +56,7 @@ class Fleet:
         self.client = endpoint.commands()
         self.endpoint = endpoint
         self.renewer = Renewer(endpoint.commands, endpoint.prefix, on_error=lambda error: None)
-        self.add = TaskAdder(JobAdder(self.client, endpoint.prefix).add, routes(config()))
+        self.add = TaskAdder(Adding(JobAdder(self.client, endpoint.prefix), Routes.of(config())))
         self.aftermath = Aftermath(self.add, self._lost, reconnect=Reconnect(0.01, 0.05))
         self.workers: list[FleetWorker] = []
 
@@ -91,7 +93,7 @@ class Fleet:
             renewer=self.renewer,
             emit=self.events.append,
             types=frozenset({queue}),
-            on_failed=self.aftermath.of({queue: task}, on_failed),
+            on_failed=self.aftermath.of({queue: task}, {queue: on_failed}),
         )
         self.workers.append(worker)
         await worker.start()

@@ -122,7 +122,7 @@ async def test_task_that_no_queue_carries_fails_its_job_for_good(fleet: Fleet, m
     await mails.add("email-send", MAIL, {"attempts": 5})
     await fleet.serve(process)
     await wait_until(lambda: fleet.of(JobFailed))
-    assert fleet.of(JobFailed)[0].reason == "no queue carries task type 'teleport': set queues.teleport"
+    assert fleet.of(JobFailed)[0].reason == "type: no queue carries task type 'teleport': set queues.teleport"
 
 
 async def test_trace_goes_from_the_job_over_what_it_adds(

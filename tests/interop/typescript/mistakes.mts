@@ -40,6 +40,27 @@ export const numeric: SmsMessage = { type: "sms-message", id: 1, to: ["+15555550
 // @ts-expect-error neither a text nor a template
 export const empty: EmailSend = { type: "email-send", id: "1", to: ["a@example.com"], subject: "s" };
 
+const toDana = { type: "email-send", id: "1", to: ["a@example.com"] as string[] } as const;
+
+export const templated: EmailSend = { ...toDana, subject: "s", text: "", html: null, template: "welcome" };
+
+// @ts-expect-error a text beside a template
+export const textBeside: EmailSend = { ...toDana, subject: "s", text: "t", template: "welcome" };
+
+// @ts-expect-error HTML beside a template
+export const htmlBeside: EmailSend = { ...toDana, html: "<p>t</p>", template: "welcome" };
+
+// @ts-expect-error null for a template, and no subject
+export const untitled: EmailSend = { ...toDana, text: "t", template: null };
+
+/** Which of the two it is, is told by the template. */
+export function contentOf(mail: EmailSend): string {
+  return mail.template == null ? mail.subject + mail.text : mail.template.toUpperCase();
+}
+
+// @ts-expect-error which of the two it is, isn't known yet
+export const subjectOf = (mail: EmailSend): string => mail.subject;
+
 // @ts-expect-error credits are a string
 export const rich: SessionUser = { id: "1", credits: 100n };
 

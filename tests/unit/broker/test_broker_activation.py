@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.broker.activation import Activation, parse
+from workers.broker import activation
+from workers.broker.activation import MAX_OPTS, MAX_STACKTRACE, Activation, Bounds, parse
+from workers.broker.backend import MAX_STACK, MAX_STACKS
 from workers.broker.numbers import MAX_SAFE
 
 ROW = {
@@ -28,6 +30,9 @@ ROW = {
 }
 
 
+PARENT = "parent: expected an object with id and queueKey"
+
+
 def read(**row: str) -> Activation:
     return parse("q", "7", row, "t")
 
@@ -35,7 +40,7 @@ def read(**row: str) -> Activation:
 def test_row_is_read_whole() -> None:
     job = read(**ROW)
     assert (job.queue, job.id, job.token, job.name) == ("q", "7", "t", "send")
-    assert job.data == {"type": "email-send", "to": ["é"]}
+    assert job.data == {"type": "email-send", "to": ["é"], "id": "7"}, "a scheduler's: its task is this run's own"
     assert job.data_bytes == len(ROW["data"].encode())
     assert job.opts == {"attempts": 3, "delay": 1000}
     assert (job.attempts_made, job.fence, job.stalls, job.priority) == (2, 4, 1, 7)
@@ -64,7 +69,15 @@ def test_row_of_older_versions_counts_attempts_by_another_name() -> None:
         ({}, ["data: not JSON"]),
         ({"data": "{nope"}, ["data: not JSON"]),
         ({"data": "[" * 100_000}, ["data: nested too deeply"]),
-        ({"data": "9" * 5000}, ["data: not JSON"]),
+        ({"data": "9" * 5000}, ["data: expected an integer of at most 4,300 digits, found one of 5,000"]),
+        ({"data": '{"x":[NaN]}'}, ["data.x.0: expected a finite number, found NaN"]),
+        ({"data": '{"x":-1e400}'}, ["data.x: expected a finite number, found -1e400"]),
+        ({"data": "{}", "opts": '{"delay":Infinity}'}, ["opts.delay: expected a finite number, found Infinity"]),
+        ({"data": "{}", "opts": '{"a":' * 5000}, ["opts: nested too deeply"]),
+        (
+            {"data": "{}", "opts": "[" + " " * MAX_OPTS},
+            ["opts: 1,048,577 characters, more than the 1,048,576 that are read"],
+        ),
         ({"data": "1", "opts": "["}, ["opts: not JSON"]),
         ({"data": "1", "opts": "[]"}, ["opts: expected an object, found a list"]),
         ({"data": "1", "opts": "null"}, ["opts: expected an object, found null"]),
@@ -73,12 +86,53 @@ def test_row_of_older_versions_counts_attempts_by_another_name() -> None:
         ({"data": "1", "opts": "true"}, ["opts: expected an object, found true or false"]),
         ({"data": "{", "opts": "{"}, ["opts: not JSON", "data: not JSON"]),
         ({"data": "1", "stacktrace": "{nope"}, []),
+        ({"data": "1", "stacktrace": '["a",NaN]'}, []),
+        ({"data": "1", "stacktrace": "[" * 5000}, []),
+        ({"data": "1", "parent": '{"id":"1","queueKey":"b:q","x":1e400}'}, [PARENT]),
+        ({"data": "1", "parent": '{"id":"1","queueKey":"b:q"}' + " " * MAX_OPTS}, [PARENT]),
+        ({"data": "1", "progress": "NaN", "returnvalue": "[" * 5000}, []),
     ],
 )
 def test_what_can_not_be_read_is_said_once(row: dict[str, str], defects: list[str]) -> None:
     job = read(**row)
     assert [defect.split(" (")[0] for defect in job.defects] == defects
     assert isinstance(job.opts, dict)
+
+
+def test_stack_traces_are_read_as_long_as_workers_store_them() -> None:
+    stored = json.dumps(["é" * MAX_STACK] * MAX_STACKS)
+    assert len(read(stacktrace=stored).stack) == MAX_STACKS
+    assert read(stacktrace=stored + " " * MAX_STACKTRACE).stack == ()
+
+
+# ------------------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize("text", ['{"a":"éé"}', '{"a":"xxxx"}', "NaN" + " " * 9, "[" * 12, "x" * 12, "\ud800" * 4])
+def test_data_beyond_the_bound_are_refused_without_being_parsed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def reads(text: str, name: str, **_: Any) -> Any:
+        parsed.append(name)
+        return {}
+
+    monkeypatch.setattr(activation, "read", reads)
+    job = parse("q", "7", {"data": text, "name": "n", "ats": "3"}, "t", Bounds(data_bytes=11))
+    assert job.defects == ("data: 12 bytes, more than the 11 this queue accepts (max_data)",)
+    assert (job.data, job.data_bytes, job.type, job.name, job.fence) == (None, 12, "", "n", 3)
+    assert parsed == ["opts"]
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(data_bytes=12), Bounds(data_bytes=12, depth=1)])
+def test_data_within_the_bound_are_parsed(bounds: Bounds) -> None:
+    job = parse("q", "7", {"data": '{"a":"éé"}'}, "t", bounds)
+    assert (job.data, job.data_bytes, job.defects) == ({"a": "éé"}, 12, ())
+
+
+def test_data_too_deep_for_the_parser_are_refused_in_the_words_of_the_bound() -> None:
+    data = '{"a":[0,' + "[" * 5000 + "]" * 5000 + "]}"
+    job = parse("q", "7", {"data": data}, "t", Bounds(depth=4))
+    assert job.defects == ("data.a.1.0.0: expected at most 4 levels, found more",)
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,8 @@ CHANGES: dict[str, tuple[Callable[[Package], Package], str]] = {
         "Worker.runStalledJobsCheck is not there",
     ),
     "property gone": (
-        lambda p: replace(p, found=without(p.found, "Worker.jobScheduler")),
-        "Worker.jobScheduler is not there",
+        lambda p: replace(p, found=without(p.found, "RedisBackend.conn")),
+        "RedisBackend.conn is not there",
     ),
     "method wants more": (
         lambda p: replace(

@@ -44,6 +44,7 @@ def hold(backend: Backend | None = None, errors: list[Any] | None = None, **opts
 
 
 LATE, NEAR = Interrupt("drain", "r", 20.0), Interrupt("drain", "r", 10.0)
+CANCEL, CANCEL_NOW = Interrupt("cancel", "c", 15.0, 5.0), Interrupt("cancel", "c", 5.0, 5.0)
 LOST, LOST_AGAIN = Interrupt("lock_lost", "r", 30.0), Interrupt("lock_lost", "r", 1.0)
 
 
@@ -56,15 +57,25 @@ LOST, LOST_AGAIN = Interrupt("lock_lost", "r", 30.0), Interrupt("lock_lost", "r"
         (NEAR, LOST, LOST),
         (LOST, NEAR, LOST),
         (LOST, LOST_AGAIN, LOST),
+        (CANCEL, LOST, LOST),
+        (LOST, CANCEL, LOST),
+        (LATE, CANCEL, CANCEL),
+        (CANCEL, LATE, CANCEL),
+        (CANCEL, CANCEL_NOW, CANCEL_NOW),
+        (CANCEL_NOW, CANCEL, CANCEL_NOW),
+        (NEAR, CANCEL, Interrupt("cancel", "c", 10.0, 1.0)),
+        (CANCEL, NEAR, Interrupt("cancel", "c", 10.0, 1.0)),
     ],
 )
-async def test_lock_lost_and_the_nearer_drain_count(first: Interrupt, second: Interrupt, counts: Interrupt) -> None:
+async def test_graver_interrupt_counts_and_the_nearer_time(
+    first: Interrupt, second: Interrupt, counts: Interrupt
+) -> None:
     held = hold()
     held.ask_back(first)
     held.interrupted.clear()
     held.ask_back(second)
     assert held.interrupt == counts
-    assert held.interrupted.is_set() is (counts == second != first)
+    assert held.interrupted.is_set() is (counts != first)
 
 
 async def test_progress_and_log_reach_bullmq() -> None:
@@ -120,3 +131,26 @@ async def test_progress_is_told_once_redis_has_it() -> None:
         held = Hold(job, cast(FleetBackend, backend), lambda *error: None, on_progress=told.append)
         await held.progress(50)
     assert told == [50]
+
+
+# --------------------------------------------------------------------- children
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a":[1]}', {"a": [1]}),
+        ("", None),
+        ("plain", "plain"),
+        ('{"a":NaN}', '{"a":NaN}'),
+        ("1e400", "1e400"),
+        ("9" * 5000, "9" * 5000),
+        ("[" * 5000, "[" * 5000),
+    ],
+)
+async def test_result_of_a_child_that_is_no_json_is_given_as_it_is(text: str, value: Any) -> None:
+    class Stored(Backend):
+        async def getProcessedChildrenValues(self, job_id: str) -> dict[str, str]:
+            return {f"bull:q:of-{job_id}": text}
+
+    assert await hold(Stored()).children_values() == {"bull:q:of-7": value}

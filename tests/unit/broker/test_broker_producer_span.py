@@ -102,7 +102,7 @@ def test_tracing_that_fails_leaves_the_job_alone(
     monkeypatch.setattr(producer_span, "_tracer", broken)
     with producer_span.adding("mail", "send"):
         pass
-    monkeypatch.setattr(producer_span, "_started", lambda queue, name: broken)
+    monkeypatch.setattr(producer_span, "_started", lambda *asked: broken)
     monkeypatch.setattr(propagate, "inject", broken.__getattr__)
     with producer_span.adding("mail", "send") as span:
         assert producer_span.joined(span, {"attempts": 2}) == {"attempts": 2}

@@ -12,13 +12,16 @@ from redis.exceptions import (
 )
 from redis.exceptions import (
     NoPermissionError,
+    NoScriptError,
     ReadOnlyError,
     ResponseError,
 )
 
+from workers.broker.batch import Lua
 from workers.broker.stats import DELAYED_SCORE, EARLIEST_MS, QueueStats, StatsReader
 
 NOW = 1_800_000_000_000
+DENIED = "ACL failure in script: User fleet has no permissions to run the 'zcount' command"
 WRONG = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
@@ -30,9 +33,6 @@ class Pipeline:
     def execute_command(self, *words: Any) -> None:
         self._commands.append(words)
 
-    def hmget(self, key: str, *fields: str) -> None:
-        self._commands.append(("HMGET", key, *fields))
-
     async def execute(self, raise_on_error: bool) -> list[Any]:
         assert not raise_on_error
         self._server.trips.append(self._commands)
@@ -40,10 +40,13 @@ class Pipeline:
 
 
 class Server:
-    """Answers each command by what its first words are; a callable is asked, else 0 or nothing."""
+    """Answers each command by what its first words are, else 0 or nothing; also those inside of the script. Its rows
+    are ("ENDS", the queue's base), itself it is ("EVALSHA", the base).
+    """
 
     def __init__(self, answers: dict[tuple[str, str], Any]) -> None:
         self.answers = answers
+        self.scripts: set[str] = set()
         self.trips: list[list[tuple[Any, ...]]] = []
 
     def pipeline(self, transaction: bool) -> Pipeline:
@@ -51,12 +54,37 @@ class Server:
         return Pipeline(self)
 
     def answer(self, words: tuple[Any, ...]) -> Any:
-        found: Any = self.answers.get((words[0], words[1]))
-        if callable(found):
-            return found(words)
-        if found is not None:
-            return found
-        return [] if words[0] in ("LRANGE", "ZRANGE", "ZRANGEBYSCORE") else [None] * 3 if words[0] == "HMGET" else 0
+        if words[0] == "SCRIPT LOAD":
+            self.scripts.add(Lua(words[1]).sha)
+            return Lua(words[1]).sha
+        if words[0] != "EVALSHA":
+            return self.answers.get((words[0], words[1]), 0)
+        if words[1] not in self.scripts:
+            return NoScriptError("No matching script")
+        return self.answers.get(("EVALSHA", words[3]), None) or self.look(words[3])
+
+    def look(self, base: str) -> list[Any]:
+        """What the script answers."""
+        problems: list[str] = []
+        found: list[Any] = []
+        for name, command, suffix, nothing in ASKED:
+            reply = self.answers.get((command, base + suffix), nothing)
+            if isinstance(reply, Exception):
+                problems += [name, f"ERR {reply}" if type(reply) is ResponseError else str(reply)]
+                reply = None
+            found.append(reply)
+        return [problems, [*found, *self.answers.get(("ENDS", base), (0, []))]]
+
+
+ASKED: list[tuple[str, str, str, Any]] = [
+    *((name, "LLEN", name, 0) for name in ("wait", "paused", "active")),
+    *((name, "ZCARD", name, 0) for name in ("prioritized", "delayed", "waiting-children", "completed", "failed")),
+    ("due", "ZCOUNT", "delayed", 0),
+    ("earliest due", "ZRANGEBYSCORE", "delayed", []),
+    ("meta", "HMGET", "meta", [None, None]),
+    ("limiter", "GET", "limiter", None),
+    ("limiter left", "PTTL", "limiter", -2),
+]
 
 
 async def read(answers: dict[tuple[str, str], Any], **options: Any) -> QueueStats:
@@ -80,18 +108,45 @@ async def test_empty_queues_cost_one_trip_together() -> None:
     found = await StatsReader(cast(Redis, server), "{bull}", clock=lambda: NOW).read(["a", "b", "a"])
     assert found == {"a": QueueStats(queue="a"), "b": QueueStats(queue="b")}
     assert len(server.trips) == 1
-    assert {words[1].rpartition(":")[0] for words in server.trips[0]} == {"{bull}:a", "{bull}:b"}
-    assert not {words[0] for words in server.trips[0]} & {"KEYS", "SCAN"}
+    asked = [words for words in server.trips[0] if words[0] != "SCRIPT LOAD"]
+    assert [(words[0], words[3]) for words in asked] == [("EVALSHA", "{bull}:a:"), ("EVALSHA", "{bull}:b:")]
 
 
-async def test_ages_of_all_queues_cost_one_more() -> None:
-    server = Server({("LRANGE", "bull:a:wait"): ["1", "2"], ("LRANGE", "bull:b:wait"): ["1"]})
-    await StatsReader(cast(Redis, server), "bull").read(["a", "b"])
-    assert [words[:2] for words in server.trips[1]] == [
-        ("HMGET", "bull:a:1"),
-        ("HMGET", "bull:a:2"),
-        ("HMGET", "bull:b:1"),
-    ]
+async def test_ages_are_in_the_same_trip_and_the_script_is_sent_once() -> None:
+    server = Server({("ENDS", "bull:a:"): [0, [row(2.0)]], ("ENDS", "bull:b:"): [0, [row(4.0)]]})
+    reader = StatsReader(cast(Redis, server), "bull", clock=lambda: NOW)
+    for _ in range(3):
+        found = await reader.read(["a", "b"])
+        assert [stats.oldest_waiting_s for stats in found.values()] == [2.0, 4.0]
+    assert len(server.trips) == 3
+    assert [sum(words[0] == "SCRIPT LOAD" for words in trip) for trip in server.trips] == [1, 0, 0]
+
+
+async def test_server_that_has_lost_the_script_gets_it_again() -> None:
+    server = Server({("ENDS", "bull:a:"): [0, [row(2.0)]]})
+    reader = StatsReader(cast(Redis, server), "bull", clock=lambda: NOW)
+    await reader.read(["a"])
+    server.scripts.clear()
+    found = await reader.read(["a", "b"])
+    assert found["a"].oldest_waiting_s == 2.0 and found["b"].oldest_waiting_s is None
+    assert [words[0] for words in server.trips[2]] == ["SCRIPT LOAD", "EVALSHA", "EVALSHA"]
+    assert len(server.trips) == 3 and not found["a"].problems
+
+
+async def test_workers_are_listed_once_for_all_queues() -> None:
+    clients = "id=1 addr=127.0.0.1:5 name=bull:YQ==:w:one age=9 idle=2 flags=b lib-name=ioredis lib-ver=5.0\n"
+    server = Server({("CLIENT", "LIST"): clients})
+    found = await StatsReader(cast(Redis, server), "bull").read(["a", "b"], workers=True)
+    (worker,) = found["a"].workers or ()
+    assert (worker.name, worker.side, worker.is_waiting, worker.library) == ("one", "node", True, "ioredis 5.0")
+    assert found["b"].workers == ()
+    assert len(server.trips) == 1 and sum(words[0] == "CLIENT" for words in server.trips[0]) == 1
+
+
+async def test_server_that_does_not_list_its_clients_is_named() -> None:
+    server = Server({("CLIENT", "LIST"): NoPermissionError("NOPERM client|list")})
+    found = await StatsReader(cast(Redis, server), "bull").read(["a"], workers=True)
+    assert found["a"].workers is None and found["a"].problems == ("workers: NOPERM client|list",)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +169,10 @@ async def test_ages_of_all_queues_cost_one_more() -> None:
         ([[str(NOW - 1000), '{"delay": "1 day"}', None]], 1.0),
         ([[str(NOW - 1000), '{"delay": 1e308}', None]], 0.0),
         ([[str(NOW - 1000), "[1]", None]], 1.0),
-        ([WRONG, row(2.0)], 2.0),
     ],
 )
 async def test_age_of_the_oldest_job_that_waits_for_its_first_start(rows: list[Any], age_s: float | None) -> None:
-    ids = [str(number) for number in range(len(rows))]
-    answers: dict[tuple[str, str], Any] = {
-        ("LRANGE", "bull:q:wait"): ids,
-        **{("HMGET", f"bull:q:{number}"): found for number, found in enumerate(rows)},
-    }
-    assert (await read(answers)).oldest_waiting_s == age_s
+    assert (await read({("ENDS", "bull:q:"): [0, rows]})).oldest_waiting_s == age_s
 
 
 @pytest.mark.parametrize(
@@ -143,12 +192,7 @@ async def test_delayed_job_that_is_due_waits_since_then(score: Any, age_s: float
 
 
 async def test_markers_of_an_old_bullmq_are_no_jobs() -> None:
-    def wait(words: tuple[Any, ...]) -> list[str]:
-        return ["1", "0:1700000000000"] if words[2] != 0 else ["1"]
-
-    stats = await read(
-        {("LLEN", "bull:q:wait"): 2, ("LRANGE", "bull:q:wait"): wait, ("HMGET", "bull:q:1"): row(9.0)},
-    )
+    stats = await read({("LLEN", "bull:q:wait"): 2, ("ENDS", "bull:q:"): [1, [row(9.0)]]})
     assert (stats.waiting, stats.oldest_waiting_s) == (1, 9.0)
 
 
@@ -183,29 +227,33 @@ async def test_rate_limit_counts_from_its_maximum_on(
 async def test_key_of_another_type_counts_as_empty_and_is_named() -> None:
     answers: dict[tuple[str, str], Any] = {
         ("LLEN", "bull:q:wait"): WRONG,
-        ("LRANGE", "bull:q:wait"): WRONG,
         ("HMGET", "bull:q:meta"): WRONG,
         ("GET", "bull:q:limiter"): WRONG,
-        ("ZCOUNT", "bull:q:delayed"): NoPermissionError("NOPERM zcount"),
+        ("ZCOUNT", "bull:q:delayed"): ResponseError(DENIED),
         ("ZCARD", "bull:q:delayed"): 4,
     }
     stats = await read(answers)
     assert (stats.waiting, stats.delayed, stats.backlog, stats.is_paused) == (0, 4, 0, False)
     assert [problem.partition(":")[0] for problem in stats.problems] == [
-        "wait", "due", "wait tail", "wait head", "meta", "limiter",
-    ]  # fmt: skip
-    assert "WRONGTYPE" in stats.problems[0]
+        *("wait", "due", "meta", "limiter"),
+    ]
+    assert stats.problems[0] == f"wait: {WRONG}" and stats.problems[1] == f"due: {DENIED}"
+    stats = await read({("EVALSHA", "bull:q:"): NoPermissionError("NOPERM evalsha")})
+    assert stats == QueueStats(queue="q", problems=("everything: NOPERM evalsha",))
 
 
 @pytest.mark.parametrize(
     "error", [ReadOnlyError("READONLY"), ResponseError("CLUSTERDOWN"), RedisConnectionError("away")]
 )
-@pytest.mark.parametrize("trip", [0, 1])
-async def test_server_that_can_not_answer_is_an_error(error: Exception, trip: int) -> None:
-    answers: dict[tuple[str, str], Any] = {("LRANGE", "bull:q:wait"): ["1"]}
-    answers["LLEN" if trip == 0 else "HMGET", "bull:q:wait" if trip == 0 else "bull:q:1"] = error
+async def test_server_that_can_not_answer_is_an_error(error: Exception) -> None:
     with pytest.raises(type(error)):
-        await read(answers)
+        await read({("EVALSHA", "bull:q:"): error})
+
+
+async def test_slot_that_is_on_its_way_to_another_node_is_an_error() -> None:
+    moving = ResponseError("Script attempted to access a non local key in a cluster node")
+    with pytest.raises(ResponseError, match="non local key"):
+        await read({("LLEN", "bull:q:wait"): moving})
 
 
 def test_counts_are_in_bullmqs_words() -> None:

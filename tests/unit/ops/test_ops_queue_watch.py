@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 from tests.unit.ops.service_contract import RULES, Rule, name
 from workers.broker.stats import QueueStats, StatsReader
 from workers.ops.queue_watch import QueueWatch
-from workers.queue_service import Limits, Admission
+from workers.queue_service import Admission, Limits
 
 
 class Reader:

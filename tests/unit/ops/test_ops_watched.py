@@ -7,7 +7,7 @@ import time
 from workers.broker.stats import QueueStats
 from workers.ops.queue_watch import QueueWatch
 from workers.ops.watched import RECENT_S, Watched
-from workers.queue_service import Pressure, Admission, QueueState
+from workers.queue_service import Admission, Pressure, QueueState
 from workers.runtime.process import State
 
 

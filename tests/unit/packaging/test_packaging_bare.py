@@ -85,3 +85,72 @@ def test_the_command_says_what_to_install(bare: Path) -> None:
     done = run(bare, "from workers.cli import main; main()")
     expected = "fleet: only the tasks are installed: pip install 'fleet-workers[worker]'\n"
     assert (done.returncode, done.stderr) == (78, expected)
+
+
+#: A producer's own code: every type is told apart, and none forgotten.
+TYPED = """
+from typing import assert_never
+from pydantic import TypeAdapter
+from tasks import AnyTask, Task
+from tasks.codec import decode
+from tasks.email_send import EmailSend
+from tasks.export_user_data import ExportUserData
+from tasks.import_user_data import ImportUserData
+from tasks.llm_completion import LlmCompletion
+from tasks.notification_create import NotificationCreate
+from tasks.push_notification import PushNotification
+from tasks.run_start import RunStart
+from tasks.sandbox_execution import SandboxExecution
+from tasks.sms_message import SmsMessage
+from tasks.swarm_execution import SwarmExecution
+
+ANY: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
+
+def recipients(task: AnyTask) -> list[str]:
+    if task.type == "email-send":
+        return task.to
+    match task:
+        case SmsMessage():
+            return task.to
+        case NotificationCreate():
+            return [task.user_id]
+        case RunStart() | SwarmExecution():
+            return [task.input.user_data.id if task.type == "swarm-execution" else task.context.user_data.id]
+        case LlmCompletion() | SandboxExecution():
+            return [task.user_data.id]
+        case ExportUserData() | ImportUserData() | PushNotification():
+            return []
+        case _:
+            assert_never(task)
+
+mail = EmailSend(id="1", to=["dana@example.com"], subject="s", text="t")
+found: list[str] = recipients(mail)
+task: Task = decode({})
+"""
+#: What is wrong in it, each with what a type checker says.
+WRONG = {
+    "EmailSend(id=1, to=[])": 'Argument "id"',
+    "mail.recipient": 'has no attribute "recipient"',
+    "recipients(task)": 'Argument 1 to "recipients"',
+    "def body(task: AnyTask) -> str: return task.body": 'has no attribute "body"',
+}
+
+
+@pytest.mark.timeout(300)  # a type checker reads all of pydantic first
+def test_a_type_checker_sees_the_types_of_the_wheel(bare: Path, tmp_path: Path) -> None:
+    lines = TYPED.splitlines()
+    (tmp_path / "producer.py").write_text("\n".join([*lines, *WRONG, ""]))
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(bare), "--no-error-summary"]
+    done = subprocess.run(
+        [*command, "--cache-dir", str(tmp_path / "cache"), "--config-file", "", "producer.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    told: dict[int, str] = {}
+    for line in done.stdout.splitlines():
+        place, _, words = line.partition(": error: ")
+        if words:
+            number = int(place.rpartition(":")[2])
+            told[number] = told.get(number, "") + words
+    assert set(told) == {len(lines) + 1 + place for place in range(len(WRONG))}, done.stdout + done.stderr
+    for at, expected in enumerate(WRONG.values()):
+        assert expected in told[len(lines) + 1 + at]

@@ -177,4 +177,6 @@ def test_wheel_holds_the_four_packages_with_their_data(tmp_path: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"config", "registry", "tasks", "workers"}
     assert {"config/fleet.yaml", "config/schema.json", "tasks/schema.json", "tasks/fleet-tasks.d.ts"} <= set(names)
+    typed = {"tasks/any_task.pyi", *(f"{package}/py.typed" for package in ("config", "registry", "tasks", "workers"))}
+    assert typed <= set(names)
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name]

@@ -67,7 +67,7 @@ class Follow:
             reconnect=Reconnect(0.001, 0.001),
             clock=lambda: NOW,
         )
-        self._tell = self.aftermath.of(TYPES, hook)
+        self._tell = self.aftermath.of(TYPES, {"email-send": hook})
 
     def tell(self, failed: Failed = FAILED, *, span: Any = INVALID_SPAN, **job: Any) -> None:
         fields = {"queue": "email-send", "id": "j", "token": "t", "data": MAIL, "attempts_made": 2, **job}
@@ -110,7 +110,7 @@ async def test_failed_job_is_read_by_the_bounds_of_its_queue(follow: Make) -> No
     made = follow()
     deep = {**MAIL, "extra": [[[1]]]}
     for number, limits in enumerate([Limits(max_depth=3), Limits(max_depth=4)]):
-        tell = made.aftermath.of(TYPES, None, limits=limits)
+        tell = made.aftermath.of(TYPES, {}, limits=limits)
         tell(Activation(queue="email-send", id=f"j{number}", token="t", data=deep), FAILED, INVALID_SPAN)
     await made.aftermath.close(20.0)
     assert len(made.adder.added) == 1

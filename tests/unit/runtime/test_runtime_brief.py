@@ -11,12 +11,13 @@ import pytest
 
 from config.schema import FleetConfig
 from workers.broker.deaths import Bounds
+from workers.queue_service.routes import Routes
 from workers.runtime.selection import Selection, select
+from workers.runtime.settings import longest_s
 from workers.runtime.supervision.brief import SILENCE_S, PoolBrief, bounds, queues_by_pool, specs, told
 from workers.runtime.supervision.recycle import Limits
 from workers.runtime.supervision.roll import plan
 from workers.runtime.supervision.spec import ChildSpec
-from workers.runtime.task_adder import routes
 
 TREE: dict[str, Any] = {
     "tiers": {"enterprise": {"field": "plan", "values": ["gold", 1, True]}},
@@ -77,7 +78,7 @@ def made(of: FleetConfig) -> dict[str, ChildSpec]:
         chosen(of),
         command=("python", "-m", "x"),
         shared=Path("/shared"),
-        longest_s=lambda entry: float(entry.task.timeout or 0),  # type: ignore[arg-type]
+        longest_s=longest_s,
     )
     return {spec.name: spec for spec in found}
 
@@ -91,9 +92,9 @@ def test_each_pool_has_its_processes_with_what_they_are_held_to() -> None:
     assert list(found) == ["ai-0", "mail-0", "mail-1"]
     mail, ai = found["mail-1"], found["ai-0"]
     assert mail.argv == ("python", "-m", "x", "{beat_fd}")
-    assert (mail.pool, mail.grace_s, mail.silence_s) == ("mail", 7.0, SILENCE_S + 45)
+    assert (mail.pool, mail.grace_s, mail.silence_s) == ("mail", 7.0, SILENCE_S + 51)
     assert mail.limits == Limits(memory=200 * 1024**2, max_jobs=1000)
-    assert (ai.limits, ai.grace_s, ai.silence_s) == (Limits(), 30.0, SILENCE_S + 300)
+    assert (ai.limits, ai.grace_s, ai.silence_s) == (Limits(), 30.0, SILENCE_S + 306)
     assert mail.env == {"PROMETHEUS_MULTIPROC_DIR": "/shared"}
 
 
@@ -117,7 +118,7 @@ def test_process_holds_no_secret_of_another_pool() -> None:
 def test_jobs_for_queues_of_other_pools_are_added_as_ever() -> None:
     whole = config()
     for pool, queues in queues_by_pool(chosen(whole)).items():
-        assert routes(told(whole, pool, queues)) == routes(whole)
+        assert Routes.of(told(whole, pool, queues)) == Routes.of(whole)
 
 
 #: A change, and the processes that must be replaced for it; None: the change concerns their supervisor alone.

@@ -157,7 +157,7 @@ async def test_checkpoint_that_can_not_be_one_answers_nothing(saving: Saving, mo
 async def test_tasks_are_added_as_children_where_that_is_said(saving: Saving) -> None:
     added: list[tuple[Task, Parent | None]] = []
 
-    async def add(task: Task, parent: Parent | None) -> str:
+    async def add(task: Task, parent: Parent | None, **how: Any) -> str:
         added.append((task, parent))
         return "9"
 
@@ -204,7 +204,7 @@ async def test_children_that_can_not_be_read_are_worth_another_attempt(make_hold
 def context(saving: Saving) -> HostContext:
     """With everything that a fleet may have."""
 
-    async def add(task: Task, parent: Parent | None) -> str:
+    async def add(task: Task, parent: Parent | None, **how: Any) -> str:
         await saving._answer("add")
         return "9"
 

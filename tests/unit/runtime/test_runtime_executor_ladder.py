@@ -119,7 +119,7 @@ async def test_later_run_gets_what_an_earlier_one_saved(
 async def test_processor_reaches_the_ports_of_its_executor(make_hold: MakeHold) -> None:
     added: list[Task] = []
 
-    async def add(task: Task, parent: Any) -> str:
+    async def add(task: Task, parent: Any, **how: Any) -> str:
         added.append(task)
         return "9"
 

@@ -17,6 +17,8 @@ from config.task_section import TaskConfig
 from config.tier_section import TiersConfig
 from tasks.limits import Limits
 from tasks.tier import TIERS, EnterpriseRule
+from workers.broker.activation import Bounds
+from workers.queue_service.routes import data_limits, enterprise_rule
 from workers.runtime import settings
 from workers.runtime.isolation.brief import brief_of
 from workers.runtime.isolation.choice import brief
@@ -54,19 +56,27 @@ def test_looking_all_the_time_is_refused() -> None:
 # ------------------------------------------------------------------------- tasks
 
 
+def test_largest_data_are_bounded_where_they_are_parsed_and_where_they_are_read() -> None:
+    config = _config(max_data="1KB")
+    entry = config.queues["q"]
+    assert settings.worker(config, entry, "w").bounds == Bounds(data_bytes=1024, depth=100)
+    assert settings.limits(entry).max_data_bytes == 1024
+
+
 def test_configuration_that_says_nothing_reads_tasks_as_their_models_do() -> None:
     config = _config()
     assert settings.limits(config.queues["q"]).data == Limits()
-    assert settings.enterprise(config.tiers) == EnterpriseRule()
+    assert enterprise_rule(config.tiers) == EnterpriseRule()
 
 
 def test_bounds_of_a_queue_and_the_rule_for_enterprise_reach_those_who_read_its_jobs() -> None:
     config = _config(max_depth=250, max_chars=7)
-    assert settings.limits(config.queues["q"]).data == settings.data_limits(config.queues["q"]) == Limits(250, 7)
+    assert settings.limits(config.queues["q"]).data == data_limits(config.queues["q"]) == Limits(250, 7)
+    assert settings.worker(config, config.queues["q"], "w").bounds == Bounds(data_bytes=4 * 2**20, depth=250)
     told = brief("q", config.queues["q"], config.log)
     assert brief_of(json.loads(json.dumps(told.fields()))).limits == Limits(250, 7)
     tiers = TiersConfig.model_validate({"enterprise": {"field": "plan.name", "values": ["gold", 7, False]}})
-    assert settings.enterprise(tiers) == EnterpriseRule("plan.name", ("gold", 7, False))
+    assert enterprise_rule(tiers) == EnterpriseRule("plan.name", ("gold", 7, False))
 
 
 @pytest.mark.parametrize("queue", [{"max_depth": 0}, {"max_depth": 251}, {"max_depth": 9.5}, {"max_chars": 0}])

@@ -1,4 +1,5 @@
-"""The producers of the Node stack (node-stack, section 1.6): what each puts into `data`, and the priority it sets.
+"""The producers of the Node stack (node-stack, sections 1.6 and 1.7): what each puts into `data`, and the priority it
+sets. OLD: its code until June 2025. DOC: the seed's own examples.
 
 Written by hand from the shapes of section 1.4, beside the examples, which have only some of them.
 """
@@ -82,6 +83,20 @@ def completion(name: str, task_id: str, *, premium: bool = False) -> Producer:
     return Producer(name, data, 50, f"task-{task_id}")
 
 
+def old_completion(name: str, task_id: str, **said: Any) -> Producer:
+    """A chat reply without allocation and options."""
+    data = completion(name, task_id).data
+    data = {key: value for key, value in data.items() if key not in ("allocation", "options", "taskContexts")}
+    return Producer(name, data | said, 50, f"task-{task_id}")
+
+
+def template_mail(name: str, key: str, **said: Any) -> Producer:
+    """A mail made from a template: the seed's IdempotentEmailTask, which has a key for an id."""
+    content = {"template": "welcome", "data": {"name": "Dana"}}
+    data = {"type": "email-send", "idempotencyKey": key, "to": ["dana@example.com"], **content}
+    return Producer(name, data | said, job_id=key)
+
+
 def swarm(name: str, task_id: str, bounds: dict[str, Any], *, premium: bool = False, parent: bool = False) -> Producer:
     """A swarm in its newest shape."""
     context = {"swarmId": "614402200002001", "userData": user(premium=premium), "timestamp": WHEN}
@@ -121,6 +136,14 @@ def run(name: str, task_id: str, bounds: dict[str, Any], run_from: str, priority
     return Producer(name, data, priority, f"task-{task_id}" if task_id.isdigit() else task_id)
 
 
+def old_run(name: str, task_id: str, run_from: str, priority: int, **said: Any) -> Producer:
+    """A run with everything at the top, and no bounds. What is said goes there as well."""
+    newest = run(name, task_id, {}, run_from, priority).data
+    head = {key: newest[key] for key in ("type", "id", "status")}
+    data = {**head, **newest["input"], "userData": newest["context"]["userData"], **said}
+    return Producer(name, data, priority, f"task-{task_id}" if task_id.isdigit() else task_id)
+
+
 def _notify(name: str, data: dict[str, Any]) -> Producer:
     return Producer(name, data | {"id": "614402200000001"})
 
@@ -153,6 +176,9 @@ PRODUCERS: tuple[Producer, ...] = (
     completion("chat message with a bot", "614402200001001"),
     completion("chat message, premium", "614402200001003", premium=True),
     completion("chat reply regenerated", "614402200001002"),
+    old_completion("OLD: chat message with a bot", "614402200001004"),
+    old_completion("OLD: chat message with attachments", "614402200001005", model="gpt-4o", taskContexts=[]),
+    old_completion("OLD: chat message to one of several bots", "614402200001006", respondingBot={"handle": "ada"}),
     swarm("start swarm endpoint", "a7k2m9q4x1zb", allocation("10000", 3_600_000, 512, 5)),
     swarm("start swarm endpoint, premium", "a7k2m9q4x1zc", allocation("10000", 3_600_000, 512, 5), premium=True),
     swarm("MCP spawn, simple", "614402200003001", _SPAWN, parent=True),
@@ -170,4 +196,11 @@ PRODUCERS: tuple[Producer, ...] = (
         premium=True,
         timeSensitive=True,
     ),
+    old_run("OLD: start run endpoint", "q9w8e7r6t5y8", "RunView", 80),
+    old_run("OLD: start run endpoint, premium", "614402200004005", "RunView", 75, userData=user(premium=True)),
+    old_run("OLD: run resumed by its schedule", "q9w8e7r6t5y9", "Schedule", 97, isNewRun=False, formValues={}),
+    old_run("OLD: run with nothing but what it needs", "q9w8e7r6t5ya", "Test", 99, config=None, formValues=None),
+    template_mail("DOC: mail from a template", "welcome-k3j9x0ab12cd"),
+    template_mail("DOC: mail from a template without data", "digest:k3j9x0ab12cd:2025-08", data={}),
+    template_mail("DOC: mail from a template, with a subject and an id", "once", id=NANOID, subject="Hello", text=""),
 )

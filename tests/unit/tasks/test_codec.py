@@ -5,19 +5,24 @@ from __future__ import annotations
 import copy
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.alias_generators import to_camel
 
 import tasks
+from tasks import reading
 from tasks.base import Task
 from tasks.codec import DecodeError, Limits, UnknownTaskType, WireError, decode, encode
 from tasks.email_send import EmailSend
+from tasks.fail_fast import fail_fast
+from tasks.problem import problem
+from tasks.wire import Reading
 
 EXAMPLES = json.loads((Path(__file__).parents[3] / "workers/dev/example_jobs.json").read_text())
 EMAILS = [each["data"] for each in EXAMPLES if each["data"]["type"] == "email-send"]
@@ -267,11 +272,90 @@ def test_nested_problems_are_named_by_their_path_and_listed_up_to_five() -> None
     ]
 
 
-@pytest.mark.usefixtures("assembly")
-def test_millions_of_problems_are_counted_and_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
-    def examine(*_: Any) -> Any:
-        raise AssertionError("each costs memory")
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is looked at one by one, which costs memory."""
+    examined: list[Any] = []
 
-    monkeypatch.setattr("tasks.codec.problem", examine)
-    with pytest.raises(DecodeError, match=r"data: expected the fields of assembly, found 20000 problems in them"):
-        decode({"type": "assembly", "id": "1", "parts": [7] * 20_000})
+    def examine(error: Any, shape: Any) -> Any:
+        examined.append(error)
+        return problem(error, shape)
+
+    monkeypatch.setattr("tasks.reading.problem", examine)
+    return examined
+
+
+@pytest.mark.usefixtures("assembly")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": [7] * 20_000}, "data.parts.0: expected an object, found 7 (integer); and 19999 more"),
+        (
+            {"parts": [*[{"partName": "fine"}] * 20_000, *[7] * 20_000]},
+            "data.parts.20000: expected an object, found 7 (integer); and 19999 more",
+        ),
+        (
+            {
+                "parts": [{"size": "big", "\ud800": 1}] * 2_000,
+                "byPlace": {"left": {}, **{str(n): 7 for n in range(999)}},
+            },
+            "data.parts.0.partName: expected a string, found nothing; "
+            'data.parts.0.size: expected an integer, found "big" (string); '
+            "data.byPlace.left.partName: expected a string, found nothing; and 4997 more",
+        ),
+        (
+            {"id": 7, "parts": [], "byPlace": {f"p{n}": 7 for n in range(5_000)}},
+            "data.id: expected a string, found 7 (integer); "
+            "data.byPlace.p0: expected an object, found 7 (integer); and 4999 more",
+        ),
+    ],
+)
+def test_the_first_of_very_many_problems_are_named_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    examined = counted(monkeypatch)
+    with pytest.raises(DecodeError) as error:
+        decode({"type": "assembly", "id": "1"} | change)
+    assert str(error.value) == message
+    assert len(examined) == len(error.value.problems) <= 3
+    assert error.value.count > reading.MAX_EXAMINED
+
+
+FIELDS: dict[str, Any] = {f"f{number}": (int, ...) for number in range(reading.MAX_EXAMINED + 1)}
+Wide: Any = create_model("Wide", **FIELDS)
+
+
+class Heap(Task):
+    """More fields than are looked at."""
+
+    type: Literal["heap"] = "heap"
+    wide: Wide
+
+
+def test_too_many_fields_are_counted_and_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    examined = counted(monkeypatch)
+    with pytest.raises(DecodeError) as error:
+        decode({"type": "heap", "id": "1", "wide": {}}, {"heap": Heap})
+    assert str(error.value) == "data: expected the fields of heap, found others; and 1000 more"
+    assert not examined
+
+
+@pytest.mark.parametrize("job", EXAMPLES, ids=lambda job: job["data"]["type"])
+def test_a_quick_look_takes_and_refuses_the_same(job: dict[str, Any]) -> None:
+    shape = tasks.TASKS[job["data"]["type"]].shape_of(job["data"])
+    quick = fail_fast(shape)
+    read: dict[str, Any] = {"by_alias": True, "by_name": False, "context": Reading()}
+    assert quick.validate_python(job["data"], **read) == shape.__pydantic_validator__.validate_python(
+        job["data"], **read
+    )
+    for field in job["data"]:
+        wrong = job["data"] | {field: {"no": [object()]}}
+        with pytest.raises(ValidationError) if _refused(shape, wrong, read) else nullcontext():
+            quick.validate_python(wrong, **read)
+
+
+def _refused(shape: Any, data: dict[str, Any], read: dict[str, Any]) -> bool:
+    try:
+        shape.__pydantic_validator__.validate_python(data, **read)
+    except ValidationError:
+        return True
+    return False

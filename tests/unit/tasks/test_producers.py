@@ -47,3 +47,14 @@ def test_examples_have_the_priority_that_node_has_set(job: dict[str, Any]) -> No
 def test_examples_get_the_id_that_node_has_given(job: dict[str, Any]) -> None:
     if "jobId" in job["opts"]:  # else Node's raw add: BullMQ counts
         assert job_id_for(decode(job["data"])) == job["opts"]["jobId"]
+
+
+def test_every_vintage_is_among_the_producers() -> None:
+    """Each shape of each type, and both kinds of mail; the flat swarm is among the examples alone."""
+    data = [each.data for each in PRODUCERS] + [job["data"] for job in EXAMPLES]
+    shapes = {TASKS[each["type"]].shape_of(each) for each in data}
+    assert shapes >= {shape for model in TASKS.values() for shape in (model, *model.OLDER_SHAPES)}
+    completions = [each.data for each in PRODUCERS if each.data["type"] == "llm-completion"]
+    assert {"allocation" in each for each in completions} == {True, False}
+    mails = [each.data for each in PRODUCERS if each.data["type"] == "email-send"]
+    assert {("template" in each, "id" in each) for each in mails} == {(False, True), (True, False), (True, True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from tasks.base import Task
 from tasks.codec import decode
+from tasks.session_user import SessionUser
 from tasks.tier import TIERS, EnterpriseRule, Tier, is_premium, tier_of, user_of
 from tests.unit.tasks.wire_data import EXAMPLES
 
@@ -155,3 +157,28 @@ def test_enterprise_users_of_both_shapes_of_a_swarm() -> None:
             if "input" in job["data"]:
                 changed = {"input": job["data"]["input"] | {"userData": user}}
             assert tier_of(decode(job["data"] | changed)) == "enterprise"
+
+
+@pytest.mark.parametrize("job", [job for job in EXAMPLES if "userData" in str(job) and "import" not in job["queue"]])
+@pytest.mark.parametrize(
+    ("values", "applies"),
+    [(("777",), True), ((777,), False), (("unlimited",), False), ((None,), False), (("0777", True, 777), False)],
+)
+def test_values_are_those_of_the_wire_whether_a_model_declares_the_field_or_not(
+    job: dict[str, Any], values: Any, applies: bool
+) -> None:
+    """Credits are strings there, and integers in a model."""
+    data = copy.deepcopy(job["data"])
+    for holder in (data.get("input"), data.get("context"), data):
+        if _names_a_user(holder):
+            holder["userData"]["credits"] = "777"
+    rule = EnterpriseRule("credits", values)
+    user = user_of(decode(data))
+    assert user is not None
+    assert rule.applies(user) is rule.applies({"credits": "777"}) is applies
+    assert (tier_of(decode(data), rule) == "enterprise") is applies
+
+
+def test_declared_field_that_is_absent_has_no_value() -> None:
+    assert EnterpriseRule("credits", ("None", "null", "")).applies(SessionUser(id="1")) is False
+    assert EnterpriseRule("credits", ("unlimited",)).applies(SessionUser(id="1", credits="unlimited")) is True

@@ -67,6 +67,7 @@ NEW_SWARM: dict[str, Any] = {
         "maxMemoryMB": None,
         "maxConcurrentSteps": None,
         "maxTokens": 5000,
+        "spare": 1,
     },
     "timeout": 600_000,
     "extra": {"kept": [None]},
@@ -167,34 +168,64 @@ def test_change_without_a_place_there_is_refused() -> None:
 @pytest.mark.parametrize(
     ("data", "shape"),
     [
+        # "input" in data → CODE
         ({"input": {}}, SwarmExecution),
+        ({"input": None}, SwarmExecution),
         ({"input": {}, "config": {}, "swarmId": "s"}, SwarmExecution),
-        ({"context": {}, "config": {}}, SwarmExecution),
+        ({"input": {}, "context": {}, "config": {}, "swarmId": "s", "runId": "r"}, SwarmExecution),
+        # "config" in data and "swarmId" in data → OLD/DOC swarm
         ({"config": {}, "swarmId": "s"}, FlatSwarm),
-        ({"swarmId": "s"}, FlatSwarm),
-        ({"config": {}}, FlatSwarm),
+        ({"config": None, "swarmId": None}, FlatSwarm),
+        ({"config": {}, "swarmId": "s", "context": {}}, FlatSwarm),
+        ({"config": {}, "swarmId": "s", "allocation": {}, "options": {}, "runId": "r"}, FlatSwarm),
+        # neither: measured by the newest
+        ({"context": {}}, SwarmExecution),
+        ({"context": {}, "config": {}}, SwarmExecution),
+        ({"swarmId": "s"}, SwarmExecution),
+        ({"config": {}}, SwarmExecution),
+        ({"runId": "r", "config": {}}, SwarmExecution),
         ({}, SwarmExecution),
         (None, SwarmExecution),
     ],
 )
-def test_swarms_are_told_apart(data: Any, shape: type) -> None:
+def test_swarms_are_told_apart_by_nodes_rule(data: Any, shape: type) -> None:
     assert SwarmExecution.shape_of(data) is shape
 
 
 @pytest.mark.parametrize(
     ("data", "shape"),
     [
+        # "input" in data → CODE
         ({"input": {}}, RunStart),
+        ({"input": None}, RunStart),
         ({"input": {}, "runId": "r"}, RunStart),
+        ({"input": {}, "config": {}, "swarmId": "s"}, RunStart),
+        # top-level runId → OLD run
         ({"runId": "r"}, FlatRun),
+        ({"runId": None}, FlatRun),
+        ({"runId": "r", "context": {}}, FlatRun),
+        ({"runId": "r", "config": {}, "swarmId": "s", "allocation": {}}, FlatRun),
+        # neither: measured by the newest
+        ({"context": {}}, RunStart),
         ({"config": {}}, RunStart),
-        ({"isNewRun": True}, FlatRun),
+        ({"config": {}, "swarmId": "s"}, RunStart),
+        ({"isNewRun": True, "formValues": {}, "resourceVersionId": "v"}, RunStart),
         ({}, RunStart),
         ([], RunStart),
     ],
 )
-def test_runs_are_told_apart(data: Any, shape: type) -> None:
+def test_runs_are_told_apart_by_nodes_rule(data: Any, shape: type) -> None:
     assert RunStart.shape_of(data) is shape
+
+
+@pytest.mark.parametrize(
+    ("older", "extra"),
+    [(FLAT_SWARM, {"context": {"swarmId": "other"}}), (FLAT_RUN, {"context": None, "allocation": {"maxCredits": "1"}})],
+)
+def test_older_data_with_a_field_of_the_newest_are_older_ones(older: dict[str, Any], extra: dict[str, Any]) -> None:
+    task: Any = decode(older | extra)
+    assert encode(task) == older | extra
+    assert task.context == decode(older).context  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,21 @@ from tasks import TASKS
 from tasks.base import Envelope, Task
 from tasks.credits import Credits
 from tasks.declared import Declared, of_field
-from tasks.number import MAX_SAFE
+from tasks.number import MAX_SAFE, Share
+from tasks.vintage import OlderShape
 from tasks.wire import WireForm
 
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parents[3] / "workers/dev/example_jobs.json").read_text())
 SHAPES: tuple[type[Envelope], ...] = tuple(shape for model in TASKS.values() for shape in (model, *model.OLDER_SHAPES))
 
-#: Names that mean something to JavaScript or Python, and nothing on the wire.
+#: Names that mean something to JavaScript, Python or us, and nothing on the wire.
 HOSTILE_NAMES = (
     *("__proto__", "constructor", "prototype", "__dict__", "__class__", "toString"),
-    *("model_fields", "model_config", "user_id", "self", "_older", "", " ", "ключ"),
+    *("model_fields", "model_config", "user_id", "has_premium", "typename", "self", "_older", "", " ", "ключ"),
+    *("\ud800", "x\udfff", "\0stand-in 0"),
 )
+#: Names that another shape, or another object of it, declares.
+FOREIGN_NAMES = ("context", "input", "allocation", "options", "options_", "chatId", "chatId_", "maxDurationMs", "runId")
 TEXTS = ("", "a", "null", "-0", "0", "\x00", "é", "𝕏", "\ud800", "\udfff x", "</script>", "a\u2028b", "x" * 300)
 NUMBERS = (0, 1, -1, 0.5, -0.0, 1e300, MAX_SAFE, -MAX_SAFE)
 
@@ -39,9 +43,8 @@ json_values = st.recursive(
 )
 _POOLS = st.lists(json_values, min_size=1, max_size=4)
 _SEEDS = st.integers(0, 2**32 - 1)
-#: What tells shapes apart, or is required where it appears: no unknown field is called so.
-_MARKS = frozenset({"input", "context", "config", "swarmId", "runId", "resourceVersionId", "isNewRun", "formValues"})
-_CREDITS = next(each for each in get_args(Credits) if isinstance(each, WireForm))
+_CREDITS, _SHARE = (next(each for each in get_args(kind) if isinstance(each, WireForm)) for kind in (Credits, Share))
+_SHARES = (0, 7, 0.5, 3_600_000 / 7, 900_000.0, MAX_SAFE)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -88,11 +91,9 @@ class _Draft:
             if required or self._random.random() < 0.6:
                 made[key] = None if nullable and self._random.random() < 0.2 else self._value(declared)
         for _ in range(self._random.choice((0, 0, 1, 2))):
-            key = self._random.choice((*HOSTILE_NAMES, "extra", "newField"))
+            key = self._random.choice((*HOSTILE_NAMES, *FOREIGN_NAMES, "extra", "newField"))
             if key not in _taken(model):
                 made[key] = self._any()
-        if made.get("userId", "") is None:  # then whether it was there at all is lost beside its name in Python
-            made.pop("user_id", None)
         items = list(made.items())
         self._random.shuffle(items)
         return dict(items)
@@ -101,7 +102,7 @@ class _Draft:
         kind, random = declared.kind, self._random
         if declared.form is not None:
             amounts = str(random.choice((0, 7, -(10**30), 10**30, random.randrange(10**19)))), "unlimited"
-            return random.choice(amounts) if declared.form is _CREDITS else random.choice(NUMBERS)
+            return random.choice({_CREDITS: amounts, _SHARE: _SHARES}.get(declared.form, NUMBERS))
         if declared.tags:
             tag = random.choice([*declared.tags])
             return self._object(declared.tags[tag]) | {declared.tag_key: tag}
@@ -141,7 +142,8 @@ def _fields(model: type[BaseModel]) -> tuple[tuple[str, Declared, bool, bool], .
 
 @cache
 def _taken(model: type[BaseModel]) -> frozenset[str]:
-    return _MARKS | {"type"} | {key for key, *_ in _fields(model)}
+    marks = {"input"} if issubclass(model, OlderShape) else set()  # with it, data are of the newest shape
+    return frozenset(marks | {"type"} | {key for key, *_ in _fields(model)})
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

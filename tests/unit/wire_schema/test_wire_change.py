@@ -19,6 +19,9 @@ PRODUCERS = frozenset({Effect.PRODUCERS})
 BREAKS = frozenset({Effect.PRODUCERS, Effect.WAITING})
 OLDER = frozenset({Effect.OLDER_WORKERS})
 ALL = BREAKS | OLDER
+WARNS = frozenset({Effect.UNDECLARED})
+#: The largest number of JavaScript's that is exact.
+SAFE = 2**53 - 1
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -80,6 +83,16 @@ def renamed(before: str, after: str) -> Edit:
     return edit
 
 
+def closed(model: str, name: str, schema: Any) -> Edit:
+    """Edits both: unknown fields were refused before."""
+
+    def edit(new: dict[str, Any]) -> None:
+        new["$defs"][model] |= {"additionalProperties": False}
+        field(model, name, schema)(new)
+
+    return edit
+
+
 def known_version(number: int) -> Edit:
     return field("SmsMessage", "schemaVersion", {"anyOf": [{"type": "integer", "minimum": 1, "maximum": number}]})
 
@@ -93,20 +106,23 @@ TABLE: list[tuple[str, Edit, dict[str, frozenset[Effect]]]] = [
     ("a description", field("Tool", "name", STRING | {"description": "x"}), {}),
     ("an example", field("Tool", "name", STRING | {"examples": ["x"]}), {}),
     ("a shape is deprecated", lambda new: new["$defs"]["SmsMessage"].update(deprecated=True), {}),
-    ("a new optional field", field("SmsMessage", "sender", {"anyOf": [STRING, NULL]}), {"SmsMessage.sender": FINE}),
-    ("a new optional field in a part", field("Tool", "since", STRING), {"Tool.since": FINE}),
+    ("a new optional field", field("SmsMessage", "sender", {"anyOf": [STRING, NULL]}), {"SmsMessage.sender": WARNS}),
+    ("a new optional field in a part", field("Tool", "since", STRING), {"Tool.since": WARNS}),
+    ("a new field that may be anything", field("Tool", "since", {"description": "Any JSON."}), {"Tool.since": FINE}),
+    ("a new name that must be absent", field("Tool", "since", False), {"Tool.since": WARNS}),
+    ("a new field where none was let through", closed("Tool", "since", STRING), {"Tool.since": OLDER}),
     ("a new required field", required("SmsMessage", "sender", schema=STRING), {"SmsMessage.sender": BREAKS}),
     ("an optional field becomes required", required("Tool", "description"), {"Tool.description": BREAKS}),
     ("a required field becomes optional", optional("SmsMessage", "body"), {"SmsMessage.body": OLDER}),
     ("a required field is gone", dropped("SmsMessage", "body"), {"SmsMessage.body": BREAKS | OLDER}),
     ("an optional field is gone", dropped("RunInput", "startedById"), {"RunInput.startedById": BREAKS}),
     ("a field must be absent", field("RunInput", "startedById", False), {"RunInput.startedById": BREAKS}),
-    ("a field may be there again", field("FlatRun", "context", STRING), {"FlatRun.context": OLDER}),
+    ("a field may be there again", field("FlatRun", "input", STRING), {"FlatRun.input": OLDER}),
     ("another type", field("Tool", "name", {"type": "integer"}), {"Tool.name": ALL}),
     ("no null any more", field("Tool", "description", STRING), {"Tool.description": BREAKS}),
     ("null as well", field("Tool", "name", {"anyOf": [STRING, NULL]}), {"Tool.name": OLDER}),
-    ("narrowed to integers", field("ExecutionConfig", "temperature", {"anyOf": [{"type": "integer"}, NULL]}),
-     {"ExecutionConfig.temperature": BREAKS}),
+    ("narrowed to integers", field("ExecutionConfig", "temperature", {"anyOf": [
+        {"type": "integer", "minimum": -SAFE, "maximum": SAFE}, NULL]}), {"ExecutionConfig.temperature": BREAKS}),
     ("widened to numbers", field("Allocation", "maxMemoryMB", {"anyOf": [{"type": "number", "minimum": 0}, NULL]}),
      {"Allocation.maxMemoryMB": OLDER}),
     ("narrowed to words", field("RunInput", "runFrom", {"anyOf": [{"enum": ["Api", "Bot"]}, NULL]}),
@@ -144,9 +160,9 @@ TABLE: list[tuple[str, Edit, dict[str, frozenset[Effect]]]] = [
      {"Tool": BREAKS}),
     ("another default", field("EmailSend", "subject", STRING | {"default": "Hello"}), {"EmailSend.subject": ALL}),
     ("templates are no content any more", lambda new: new["$defs"]["EmailSend"]["anyOf"].pop(),
-     {"EmailSend.subject": BREAKS, "EmailSend.text": BREAKS}),
+     {"EmailSend.subject": BREAKS, "EmailSend.text": BREAKS, "EmailSend.template": BREAKS}),
     ("one more content", lambda new: new["$defs"]["EmailSend"]["anyOf"].append({"required": ["html"]}),
-     {"EmailSend.subject": OLDER, "EmailSend.text": OLDER}),
+     {"EmailSend.template": OLDER, "EmailSend.text": OLDER, "EmailSend.html": OLDER}),
     ("a key is no id any more", lambda new: new["$defs"]["TaskId"]["anyOf"].pop(), {}),
     ("a task type is gone", without_type("sms-message"), {"sms-message": BREAKS}),
     ("a new task type", with_type, {"fax-send": OLDER}),
@@ -165,14 +181,19 @@ def found(old: dict[str, Any], new: dict[str, Any]) -> dict[str, frozenset[Effec
 
 @pytest.mark.parametrize(("edit", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_whom_a_change_breaks(edit: Edit, expected: dict[str, frozenset[Effect]], request: Any) -> None:
-    new = copy.deepcopy(OLD)
+    old, new = copy.deepcopy(OLD), copy.deepcopy(OLD)
     edit(new)
-    told = found(OLD, new)
+    if request.node.callspec.id == "a new field where none was let through":
+        old["$defs"]["Tool"]["additionalProperties"] = False
+    told = found(old, new)
     match request.node.callspec.id:
         case "a key is no id any more":
             assert set(told.values()) == {BREAKS}
             assert {where.rpartition(".")[2] for where in told} == {"id"}
-            assert len(told) == 12
+            shapes = {
+                name for name, each in OLD["$defs"].items() if {"$ref": "#/$defs/TaskId"} in each.get("allOf", [])
+            }
+            assert {where.partition(".")[0] for where in told} == shapes
         case "a newer version is read":
             assert told["SmsMessage.schemaVersion"] == BREAKS | OLDER  # null isn't taken there, in this test
         case "a shape is gone":
@@ -204,9 +225,44 @@ def test_what_breaks_comes_first() -> None:
     assert [(each.where, each.effects) for each in changes(OLD, new)] == [
         ("Tool.z", BREAKS),
         ("TeamConfiguration", PRODUCERS),
+        ("Tool.a", WARNS),
         ("fax-send", OLDER),
-        ("Tool.a", FINE),
     ]
+
+
+def test_another_default_comes_before_a_warning() -> None:
+    new = copy.deepcopy(OLD)
+    field("Tool", "a", STRING)(new)
+    field("EmailSend", "subject", STRING | {"default": "Hello"})(new)
+    assert [each.where for each in changes(OLD, new)] == ["EmailSend.subject", "Tool.a"]
+
+
+def test_a_warning_says_what_is_refused_and_of_which_types() -> None:
+    new = copy.deepcopy(OLD)
+    field("Tool", "since", {"anyOf": [{"type": "integer"}, NULL]})(new)
+    field("Tool", "until", False)(new)
+    assert [str(each) for each in changes(OLD, new)] == [
+        "warning: Tool.since: is new, and takes an integer or null alone: jobs of producers who already send it "
+        "undeclared, otherwise, are refused (swarm-execution)",
+        "warning: Tool.until: is new, and must be absent: jobs of producers who already send it "
+        "undeclared, otherwise, are refused (swarm-execution)",
+    ]
+
+
+def test_an_alternative_is_compared_with_its_counterpart() -> None:
+    """However much has changed in a shape, it isn't taken for another one."""
+    new = copy.deepcopy(OLD)
+    for name in ("timeout", "status", "userId", "idempotencyKey", "schemaVersion", "context", "options", "allocation"):
+        new["$defs"]["RunStart"]["properties"][name] = {"type": "integer"}
+    told = found(OLD, new)
+    assert set(told) <= {f"RunStart.{name}" for name in new["$defs"]["RunStart"]["properties"]}
+    assert "RunStart.runId" not in told
+
+
+def test_a_long_rule_is_cut() -> None:
+    new = copy.deepcopy(OLD)
+    field("Tool", "name", STRING | {"pattern": "a" * 500})(new)
+    assert len(str(changes(OLD, new)[0])) < 250
 
 
 def test_a_definition_in_itself_is_compared() -> None:
@@ -239,6 +295,6 @@ def test_a_definition_in_itself_is_compared() -> None:
 def test_what_is_no_such_schema_is_not_compared(edit: Edit, message: str) -> None:
     new = copy.deepcopy(OLD)
     edit(new)
-    for pair in ((OLD, new), (new, OLD)):
-        with pytest.raises(NotComparable, match=message):
+    for pair, which in (((OLD, new), "new"), ((new, OLD), "old")):
+        with pytest.raises(NotComparable, match=f"^the {which} schema: .*{message}"):
             changes(*pair)

@@ -33,7 +33,7 @@ def places(value: Any) -> list[Any]:
 SMALL = wire_schema({"run-start": TASKS["run-start"]})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, len(places(SMALL)) - 1),
     st.integers(0, 50),
@@ -93,7 +93,7 @@ def edited(schema: dict[str, Any], chance: random.Random) -> None:
             at.update(other)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32))
 def test_where_nothing_breaks_every_valid_job_stays_valid(seed: int) -> None:
     """A validator of its own is the judge; as in `changes`, shapes that overlap count as one of them."""
@@ -106,6 +106,32 @@ def test_where_nothing_breaks_every_valid_job_stays_valid(seed: int) -> None:
         return
     judge = Draft202012Validator(json.loads(json.dumps(new).replace('"oneOf"', '"anyOf"')))
     assert [error.message for job in JOBS for error in judge.iter_errors(job)] == []
+
+
+def with_field(value: Any, extra: object) -> Any:
+    """A job with one more field in each object."""
+    if isinstance(value, list):
+        return [with_field(each, extra) for each in value]
+    return {k: with_field(v, extra) for k, v in value.items()} | {"extra": extra} if isinstance(value, dict) else value
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32))
+def test_where_nothing_is_warned_of_jobs_with_an_undeclared_field_stay_valid(seed: int) -> None:
+    chance = random.Random(seed)
+    new = copy.deepcopy(TWO)
+    name = chance.choice([name for name, each in new["$defs"].items() if "properties" in each])
+    new["$defs"][name]["properties"]["extra"] = copy.deepcopy(chance.choice([True, {}, *parts(new)]))
+    try:
+        found = changes(TWO, new)
+    except NotComparable:
+        return
+    warned = {each.where for each in found if each.warns}
+    assert warned <= {f"{name}.extra"}
+    judge = Draft202012Validator(new)
+    values: tuple[Any, ...] = (7, "x", None, {})
+    refused = [job for job in JOBS for value in values if not judge.is_valid(with_field(job, value))]
+    assert warned or not refused
 
 
 def test_the_jobs_of_that_test_are_valid() -> None:

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tasks import TASKS
 from tasks.base import Shape, Task
 from tasks.codec import decode
-from tests.unit.tasks.wire_data import EXAMPLES, SHAPES, of_shape
+from tests.unit.tasks.wire_data import EXAMPLES
 from workers.wire_schema.json_schema import SCHEMA_FILE, schema_of, schema_text, wire_schema
 
 SHARED = Path(__file__).parents[4] / "shared" / "fixtures" / "example_jobs.json"
@@ -34,34 +32,28 @@ def test_it_is_a_schema_with_every_type() -> None:
     assert len(SCHEMA["oneOf"]) == len(TASKS)
 
 
-@pytest.mark.parametrize("number", range(15))
-def test_every_fixture_is_valid(number: int) -> None:
-    if not SHARED.exists():
-        pytest.skip(f"{SHARED.name} of the Node stack isn't here")
-    jobs = json.loads(SHARED.read_text())
-    assert len(jobs) == 15
-    data = jobs[number]["data"]
+def check(data: dict[str, Any]) -> None:
+    """A job that Node really writes is valid, by the whole schema and by that of its type."""
     assert [error.message for error in VALID.iter_errors(data)] == []
     Draft202012Validator(schema_of(data["type"], SCHEMA)).validate(data)
 
 
-def test_our_own_examples_are_valid() -> None:
+@pytest.mark.parametrize("data", [job["data"] for job in EXAMPLES], ids=lambda data: data["type"])
+def test_every_example_is_valid(data: dict[str, Any]) -> None:
+    check(data)
+
+
+def test_every_fixture_of_the_node_stack_is_valid() -> None:
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED.name} of the Node stack isn't here; the examples are in the repository")
+    jobs = json.loads(SHARED.read_text())
+    assert jobs
+    for job in jobs:
+        check(job["data"])
+
+
+def test_there_is_an_example_of_every_type() -> None:
     assert {job["data"]["type"] for job in EXAMPLES} == set(TASKS)
-    assert all(VALID.is_valid(job["data"]) for job in EXAMPLES)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_what_decodes_is_valid(shape: Shape) -> None:
-    kind = shape.model_fields["type"].default
-    validator = Draft202012Validator(schema_of(kind, SCHEMA))
-
-    @settings(max_examples=12, deadline=None)
-    @given(of_shape(shape))
-    def each(data: dict[str, Any]) -> None:
-        decode(data)
-        assert [error.message[:200] for error in validator.iter_errors(data)] == []
-
-    each()
 
 
 @pytest.mark.parametrize("kind", sorted(TASKS))
@@ -116,6 +108,18 @@ def test_a_mail_has_a_content() -> None:
     assert VALID.is_valid(mail | {"subject": "s", "text": "t"})
     assert VALID.is_valid(mail | {"template": "welcome", "data": {}})
     assert not VALID.is_valid(mail | {"template": 1})
+    assert not VALID.is_valid(mail | {"template": "welcome", "text": "t"})
+    assert not VALID.is_valid(mail | {"template": "welcome", "html": "<p>h</p>"})
+    assert VALID.is_valid(mail | {"template": "welcome", "text": "", "html": None})
+    assert VALID.is_valid(mail | {"subject": "s", "text": "t", "template": None})
+
+
+def test_a_key_is_an_id_by_the_rule_of_the_ids() -> None:
+    entry = example("notification-create")
+    del entry["id"]
+    assert VALID.is_valid(entry | {"idempotencyKey": "7"})
+    assert not VALID.is_valid(entry | {"idempotencyKey": "seven"})
+    assert VALID.is_valid(entry | {"idempotencyKey": "seven", "id": "7"})
 
 
 def test_older_shapes_are_marked() -> None:
@@ -174,16 +178,3 @@ def test_one_type_has_its_own_parts_alone() -> None:
     assert set(part["$defs"]) == {"SmsMessage", "TaskId"}
     with pytest.raises(KeyError):
         schema_of("no-such", SCHEMA)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(EXAMPLES), st.data())
-def test_a_value_of_another_type_is_invalid_where_it_does_not_decode(job: dict[str, Any], data: st.DataObject) -> None:
-    kept = dict(job["data"])
-    name = data.draw(st.sampled_from(sorted(kept)))
-    kept[name] = data.draw(st.sampled_from([None, True, 1.5, "", "x", [], [1], {}, {"a": 1}]))
-    try:
-        decode(kept)
-    except ValueError:
-        return  # the schema may take what only code can refuse
-    assert VALID.is_valid(kept)

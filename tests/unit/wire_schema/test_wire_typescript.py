@@ -116,3 +116,19 @@ def test_comments_tell_limits_and_cannot_be_left() -> None:
         "  /**\n   * Ends *\\/ here.\n   *\n   * Two.\n   * @maxLength 3\n   * @pattern a*\\/\n   */\n"
     )
     assert doc_comment(True, "") == doc_comment({"type": "string"}, "") == ""
+
+
+def test_comments_leave_out_bounds_that_the_head_tells_and_patterns_too_long_to_read() -> None:
+    safe = {"type": "number", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}
+    assert doc_comment(safe, "") == ""
+    assert doc_comment(safe | {"minimum": 0, "maximum": 9}, "") == "/**\n * @minimum 0\n * @maximum 9\n */\n"
+    assert doc_comment({"pattern": "a" * 121}, "") == "/** Its pattern is in schema.json. */\n"
+    assert "Number.MAX_SAFE_INTEGER" in typescript_text(wire_schema()).partition("export")[0]
+
+
+def test_a_mail_is_one_of_two() -> None:
+    assert (
+        "} & TaskId & (\n"
+        "  | { subject: string; text: string; template?: null }\n"
+        '  | { template: string; text?: ""; html?: "" | null });\n'
+    ) in declared("EmailSend", wire_schema()["$defs"])

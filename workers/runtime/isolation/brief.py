@@ -19,7 +19,9 @@ class Brief:
 
     queue: str
     module: str | None
-    """The importable module; None: the folder of the queue's name."""
+    """The importable module; None: the folder of the task type's name."""
+    kind: str = ""
+    """The task type whose runs these are; empty: that of the queue's name."""
     options: Mapping[str, Any]
     """`task.options` as they are in YAML, with variables filled in."""
     log_level: str = "info"

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 #: Calls of one run that are answered at once; further ones wait in the socket.
 MAX_CALLS = 32
 #: Of what a child adds: the widest that any queue may have. Those of the queue it goes to are looked at when it is
-#: added, as for runs elsewhere (`task_adder`).
+#: added, as for runs elsewhere (`queue_service/new_jobs.py`).
 ADDED = Limits(max_depth=MAX_DEPTH)
 
 

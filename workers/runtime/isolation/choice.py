@@ -38,7 +38,7 @@ async def isolate(
 
     Args:
         options: `task.options` as the module wants them; children read them once more.
-        entry: the queue's section of fleet.yaml.
+        entry: the queue's section of fleet.yaml; its `task` and `module` those of the module's task type.
         log_config: what children log.
         on_error: told of threads left behind and of children that fail between jobs.
         tell: told of the starts, deaths and replacements of children.
@@ -49,7 +49,8 @@ async def isolate(
     """
     kind = Kind(entry.task.isolation) if entry.task.isolation is not None else module.isolation
     if kind is Kind.PROCESS:
-        async with Children(brief(queue, entry, log_config), limits(entry), on_error, tell=tell) as children:
+        told = brief(queue, entry, log_config, kind=module.task.type_name())
+        async with Children(told, limits(entry), on_error, tell=tell) as children:
             yield children
         return
     async with module.open(Services(queue=queue, slots=entry.concurrency), options) as process:
@@ -65,10 +66,11 @@ async def isolate(
             yield Inline(cast("Any", process))
 
 
-def brief(queue: str, entry: QueueConfig, log_config: LogConfig) -> Brief:
-    """What a child of this queue is told."""
+def brief(queue: str, entry: QueueConfig, log_config: LogConfig, *, kind: str = "") -> Brief:
+    """What a child of this queue is told that runs jobs of this type; empty: of the type of its name."""
     return Brief(
         queue=queue,
+        kind=kind,
         module=entry.module,
         options=entry.task.options,
         log_level=log_config.level,

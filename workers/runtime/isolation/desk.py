@@ -47,8 +47,8 @@ class Desk:
             case "progress" | "log" | "checkpoint" | "children_values" | "children_failures":
                 return await getattr(self._context, do)(*arguments)
             case "add":
-                task, child = arguments
-                return await self._context.add(task, child=child)
+                task, child, priority, urgency, delay_s = arguments
+                return await self._context.add(task, child=child, priority=priority, urgency=urgency, delay_s=delay_s)
             case "reserve":
                 return await self._reserve(*arguments)
             case "settle":

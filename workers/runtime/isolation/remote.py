@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.base import Task
 from tasks.codec import encode
+from tasks.priority import Urgency
 from workers.contract import Effect, Progress, StopRequest
 from workers.contract.effect import EffectState
 from workers.runtime.isolation.desk import Reserved
@@ -167,9 +168,17 @@ class RemoteContext:
         await self._run.ask_from_loop("checkpoint", state)
         return self.stop
 
-    async def add(self, task: Task, *, child: bool = False) -> str:
+    async def add(
+        self,
+        task: Task,
+        *,
+        child: bool = False,
+        priority: int | None = None,
+        urgency: Urgency | None = None,
+        delay_s: float = 0.0,
+    ) -> str:
         """See JobContext."""
-        job_id: str = await self._run.ask_from_loop("add", task, child)
+        job_id: str = await self._run.ask_from_loop("add", task, child, priority, urgency, delay_s)
         return job_id
 
     @asynccontextmanager

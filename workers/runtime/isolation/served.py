@@ -44,7 +44,7 @@ def serve(channel: socket.socket, load: Callable[[str, str | None], QueueModule[
     """Be a child of the process at the other end of `channel`; returns the exit code.
 
     Args:
-        load: finds the MODULE of a queue, by the queue's name and that of an importable module.
+        load: finds a MODULE, by its task type and the name of an importable module.
     """
     channel.set_inheritable(False)
     return _Child(channel, load).serve()
@@ -91,7 +91,7 @@ class _Child:
     async def _serve(self, brief: Brief) -> int:
         try:
             self._limits = brief.limits
-            self._module = self._load(brief.queue, brief.module)
+            self._module = self._load(brief.kind or brief.queue, brief.module)
             options = self._module.options.model_validate(dict(brief.options))
             surroundings.log_structured()
             opened = self._module.open(Services(queue=brief.queue, slots=1), options)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from tasks.base import Task
+from tasks.priority import Urgency
 from workers.contract import Progress, StopRequest, SyncEffect
 from workers.contract.effect import EffectState
 from workers.runtime.isolation.desk import Reserved
@@ -113,9 +114,17 @@ class SyncContext:
         self._host.ask("checkpoint", state)
         return self.stop
 
-    def add(self, task: Task, *, child: bool = False) -> str:
+    def add(
+        self,
+        task: Task,
+        *,
+        child: bool = False,
+        priority: int | None = None,
+        urgency: Urgency | None = None,
+        delay_s: float = 0.0,
+    ) -> str:
         """See JobContext."""
-        job_id: str = self._host.ask("add", task, child)
+        job_id: str = self._host.ask("add", task, child, priority, urgency, delay_s)
         return job_id
 
     @contextmanager

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from config.accept_section import AcceptConfig, task_of
+from config.api_section import ApiConfig
 from config.pool_section import PoolConfig
 from config.schema import FleetConfig, HttpConfig, QueueConfig
 from config.task_section import TaskConfig
@@ -23,6 +26,8 @@ from workers.runtime.supervision.spec import ChildSpec
 
 #: How much longer than its longest ladder a process of a pool may be silent before it is killed, seconds.
 SILENCE_S = 60.0
+
+_PLAIN = TaskConfig(timeout=1.0)
 
 
 class PoolBrief(BaseModel):
@@ -49,7 +54,7 @@ def specs(
     *,
     command: Sequence[str],
     shared: Path,
-    longest_s: Callable[[QueueConfig], float],
+    longest_s: Callable[[FleetConfig, str], float],
 ) -> list[ChildSpec]:
     """The processes that serve these queues, `processes` a pool.
 
@@ -66,7 +71,7 @@ def specs(
             pool=pool,
             argv=(*command, "{beat_fd}"),
             stdin=b"",
-            silence_s=SILENCE_S + max(longest_s(chosen.served[queue]) for queue in queues),
+            silence_s=SILENCE_S + max(longest_s(config, queue) for queue in queues),
             grace_s=settings.grace,
             limits=Limits(memory=settings.memory, max_jobs=settings.max_jobs),
             env={"PROMETHEUS_MULTIPROC_DIR": str(shared)},
@@ -91,12 +96,19 @@ def bounds(queues: Mapping[str, QueueConfig]) -> dict[str, Bounds]:
 def told(config: FleetConfig, pool: str, queues: Sequence[str]) -> FleetConfig:
     """What a process of this pool, which serves these queues, reads of the configuration; all else as by default.
 
-    Of the other queues it reads how jobs are added to them (`task_adder.routes`), and when they are full.
+    Of the other queues it reads how jobs are added to them (`queue_service/routes.py`), and when they are full.
     """
     own = config.pools[pool].model_copy(update={"processes": 1, "memory": None, "max_jobs": None})
-    plain = QueueConfig(pool=pool, concurrency=1, task=TaskConfig(timeout=1.0))
+    plain = QueueConfig(pool=pool, concurrency=1, task=_PLAIN)
     entries = {
-        queue: entry.model_copy(update={"deaths": plain.deaths, "slo": plain.slo})
+        queue: entry.model_copy(
+            update={
+                "deaths": plain.deaths,
+                "slo": plain.slo,
+                "on_global_pause": None,
+                "accepts": _accepted(config, queue, lambda task: task),
+            }
+        )
         if queue in queues
         else plain.model_copy(
             update={
@@ -106,9 +118,32 @@ def told(config: FleetConfig, pool: str, queues: Sequence[str]) -> FleetConfig:
                 "max_chars": entry.max_chars,
                 "limits": entry.limits,
                 "rate": entry.rate,
-                "task": plain.task.model_copy(update={"retry": entry.task.retry, "priority": entry.task.priority}),
+                "task": _as_added(entry.task),
+                "accepts": _accepted(config, queue, _as_added),
             }
         )
         for queue, entry in config.queues.items()
     }
-    return config.model_copy(update={"http": HttpConfig(), "pools": {pool: own}, "queues": entries})
+    supervisors: dict[str, Any] = {"http": HttpConfig(), "schedules": None, "on_global_pause": "report"}
+    return config.model_copy(update={**supervisors, "pools": {pool: own}, "queues": entries})
+
+
+def _accepted(
+    config: FleetConfig, queue: str, read: Callable[[TaskConfig], TaskConfig]
+) -> dict[str, AcceptConfig] | None:
+    """The task types of a queue, each with settings of its own, since it may have them from another queue's.
+
+    Args:
+        read: what of a task's settings is read.
+    """
+    accepts = config.queues[queue].accepts
+    if accepts is None:
+        return None
+    return {
+        kind: accept.model_copy(update={"task": read(task_of(config, queue, kind))}) for kind, accept in accepts.items()
+    }
+
+
+def _as_added(task: TaskConfig) -> TaskConfig:
+    """What goes into jobs that are added for it."""
+    return _PLAIN.model_copy(update={"retry": task.retry, "priority": task.priority})

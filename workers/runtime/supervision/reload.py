@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from config.schema import FleetConfig
 from workers.runtime.selection import Selection
@@ -14,8 +15,10 @@ from workers.runtime.supervision.spec import ChildSpec
 from workers.runtime.supervision.supervisor import Supervisor
 from workers.runtime.supervision.view import ReloadView
 
-#: Sections that the supervisor itself holds on to: its server, its connection to Redis.
-FIXED = ("http", "redis")
+#: Sections that the supervisor itself holds on to: its servers, its connection to Redis.
+FIXED = ("http", "redis", "api")
+#: What of them takes effect at once all the same.
+LIVE = {"api": ("tokens",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Reload:
             SelectionError: it has nothing to serve, or not what was asked for; nothing was changed.
         """
         later = postponed(self.config, config)
-        config = config.model_copy(update={name: getattr(self.config, name) for name in FIXED})
+        config = config.model_copy(update={name: _kept(name, self.config, config) for name in FIXED})
         chosen = self._choose(config)
         specs = self._specs(config, chosen)
         self.config = config
@@ -88,11 +91,18 @@ def postponed(present: FleetConfig, new: FleetConfig) -> tuple[str, ...]:
         f"{section}.{name}"
         for section in FIXED
         for name in type(getattr(present, section)).model_fields
-        if getattr(getattr(present, section), name) != getattr(getattr(new, section), name)
+        if name not in LIVE.get(section, ())
+        and getattr(getattr(present, section), name) != getattr(getattr(new, section), name)
     ]
     if _longest_grace(new) > _longest_grace(present):
         keys.append(f"pools.{_slowest(new)}.grace (of the fleet as a whole)")
     return tuple(keys)
+
+
+def _kept(section: str, present: FleetConfig, new: FleetConfig) -> Any:
+    """A section as it is, but for what of it takes effect at once."""
+    kept, fresh = getattr(present, section), getattr(new, section)
+    return kept.model_copy(update={name: getattr(fresh, name) for name in LIVE.get(section, ())})
 
 
 def _longest_grace(config: FleetConfig) -> float:
