@@ -1,4 +1,4 @@
-"""The façade over the queues: add, look and act, for Python producers, operators, the CLI and the HTTP API."""
+"""The fleet's own view of its queues, for whoever adds to them, watches or measures them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from workers.broker.pressure import Limits, Pressure
 from workers.broker.stats import QueueStats, StatsReader
 from workers.queue_service.admission import Admission, QueueState
 from workers.queue_service.errors import (
-    InvalidRequestError,
     QueueFull,
     QueueServiceError,
     QueueUnavailableError,
-    RefusedError,
-    UnknownJobError,
-    UnknownQueueError,
 )
 
 __all__ = [
     "Admission",
-    "InvalidRequestError",
     "Limits",
     "Pressure",
     "QueueFull",
@@ -25,8 +20,5 @@ __all__ = [
     "QueueState",
     "QueueStats",
     "QueueUnavailableError",
-    "RefusedError",
     "StatsReader",
-    "UnknownJobError",
-    "UnknownQueueError",
 ]

@@ -1,12 +1,8 @@
-"""What a QueueService may raise: nothing else leaves it.
+"""What may be wrong with a queue that is to be added to.
 
 QueueServiceError
 ├── QueueFull               more waits than the queue's limits allow; says when to ask again
-├── QueueUnavailableError   Redis does not answer, so nothing was done or it is not known whether
-├── UnknownQueueError       no queue of that name in the configuration or in Redis
-├── UnknownJobError         no such job, or no such schedule
-├── RefusedError            it can't be done with the thing as it is now: the job has moved on, isn't yours, …
-└── InvalidRequestError     what was asked is wrong in itself; names the field
+└── QueueUnavailableError   Redis does not answer, so nothing was done
 """
 
 from __future__ import annotations
@@ -44,27 +40,7 @@ class QueueFull(QueueServiceError):
 
 
 class QueueUnavailableError(QueueServiceError):
-    """Redis does not answer. Where it was to change something, the message says whether that is known to be undone."""
+    """Redis does not answer, so it is not known how much waits. Nothing is added then."""
 
     def __init__(self, text: str, *, queue: str | None = None) -> None:
         super().__init__(text, queue=queue, retry_after_s=ASK_AGAIN_S)
-
-
-class UnknownQueueError(QueueServiceError):
-    """No queue of that name."""
-
-
-class UnknownJobError(QueueServiceError):
-    """No job, task or schedule of that id."""
-
-
-class RefusedError(QueueServiceError):
-    """The thing is not in a state, or not in hands, that allow it. Nothing was changed."""
-
-
-class InvalidRequestError(QueueServiceError):
-    """What was asked is wrong in itself; `field` is where. Nothing was changed."""
-
-    def __init__(self, field: str, text: str, *, queue: str | None = None) -> None:
-        super().__init__(f"{field}: {text}", queue=queue)
-        self.field = field
