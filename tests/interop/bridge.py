@@ -137,6 +137,15 @@ class Js:
         """Start a Node worker."""
         await self._ask("work", queue=queue, opts=opts, backoff=backoff)
 
+    async def repeat(self, after_ms: int, repeat: dict[str, Any], count: int) -> list[int]:
+        """When a scheduler with these repeat options runs next, after this time, and next …: by Node's library."""
+        times: list[int] = await self._ask("repeat", args=[after_ms, repeat, count])
+        return times
+
+    async def stop(self, queue: str) -> None:
+        """End the queue's worker as the Node stack does on SIGTERM: the queue is paused for everyone."""
+        await self._ask("stop", queue=queue)
+
     async def rest(self, queue: str) -> None:
         """Close the queue's Node worker."""
         await self._ask("rest", queue=queue)

@@ -16,8 +16,8 @@ from workers.broker.json_text import read as read_json
 Kind: TypeAlias = Literal["processed", "unprocessed", "ignored", "failed"]
 
 #: What is behind each kind of child: the end of the key, and the type. Source: npm bullmq, Job.getDependencies.
-#: `failed` are those because of which the parent fails; why they did is in their own rows. Without the `ignored` ones it
-#: goes on.
+#: `failed` are those because of which the parent fails; why they did is in their own rows. Without the `ignored` ones
+#: it goes on.
 KINDS: dict[Kind, tuple[str, str]] = {
     "processed": (":processed", "hash"),
     "unprocessed": (":dependencies", "set"),

@@ -72,6 +72,7 @@ LOADED = {
     "extendLocks": Script(1, 4),
     "updateProgress": Script(3, 2),
     "addLog": Script(2, 3),
+    "getMetrics": Script(2, 2),
     "changeDelay": Script(4, 4),
 }
 #: What we call and read, and with how many arguments, the object itself included; None: an attribute or a property.

@@ -12,7 +12,7 @@ from workers.broker.batch import Batch, Command, lasting, told
 from workers.broker.job_scripts import FIELDS, JOBS, NAMED, SLICE
 from workers.broker.job_view import JobView, view
 from workers.broker.numbers import is_number
-from workers.broker.oldest import DELAYED_SCORE
+from workers.broker.stats_script import DELAYED_SCORE
 
 Order: TypeAlias = Literal["newest", "oldest"]
 
@@ -155,14 +155,14 @@ class JobReader:
     async def _replies(
         self, wanted: Mapping[str, Sequence[str]], fields: Sequence[str], limit: int, entries: int
     ) -> list[tuple[str, str, list[Any]]]:
-        """What JOBS says of each job, with its queue and id."""
+        """What JOBS says of each job that is there, with its queue and id."""
         found = []
         left = {queue: list(dict.fromkeys(ids)) for queue, ids in wanted.items() if ids}
         while left:
             calls = [self._call(queue, ids, fields, limit, entries) for queue, ids in left.items()]
             for queue, reply in zip(list(left), await self._batch(calls), strict=True):
                 ids = left[queue]
-                found += [(queue, job_id, each) for job_id, each in zip(ids, told(reply), strict=False)]
+                found += [(queue, job_id, each) for job_id, each in zip(ids, told(reply), strict=False) if each]
                 left[queue] = ids[len(reply) :]
             left = {queue: ids for queue, ids in left.items() if ids}
         return found

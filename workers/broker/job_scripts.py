@@ -155,8 +155,10 @@ end
 for i = 5 + number, #ARGV do
   local id = ARGV[i]
   if used > budget then return replies end
-  local row = redis.pcall("HMGET", base .. id, unpack(fields))
-  if row.err then
+  local row = redis.pcall("EXISTS", base .. id) == 1 and redis.pcall("HMGET", base .. id, unpack(fields))
+  if not row then
+    replies[#replies + 1] = {}
+  elseif row.err then
     replies[#replies + 1] = {row.err}
   else
     local cut, there = {}, false

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from workers.broker.batch import Batch, Lua, told
 from workers.broker.job_view import JobView, view
-from workers.broker.oldest import number
+from workers.broker.stats_script import number
 
 Ended: TypeAlias = Literal["completed", "failed"]
 

@@ -68,7 +68,7 @@ def _judge_permissions(found: Denied, prefix: str) -> None:
     for command in found.helpful:
         log.warning("the Redis user may not run %s: %s", command.replace("|", " "), HELPFUL[command])
     if found.own_keys:
-        lost = "checkpoints of jobs and counts of process deaths are not kept"
+        lost = "checkpoints of jobs, counts of process deaths and schedules are not kept, and no pause is ended"
         log.warning("the Redis user may not use the keys %s: %s; %s", own_pattern(prefix), lost, _WANTED)
     if found.needed:
         grants = " ".join(f"+{command}" for command in found.needed)

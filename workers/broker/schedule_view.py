@@ -103,7 +103,7 @@ def _as_lua(value: Any) -> Any:
             return [_as_lua(below) for below in value] or {}
         case bool() | str() | None:
             return value
-    return f"{value:.14g}" if is_number(value) else str(value)
+    return f"{value or 0:.14g}" if is_number(value) else str(value)
 
 
 def parse(queue: str, schedule_id: str, reply: Sequence[Any]) -> StoredSchedule | None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from workers.broker import oldest, stats_script, workers_seen
+from workers.broker import stats_script, workers_seen
 from workers.broker.backend import now_ms
 from workers.broker.batch import Batch, lasting
 from workers.broker.numbers import MAX_SAFE
-from workers.broker.oldest import DELAYED_SCORE, EARLIEST_MS
+from workers.broker.stats_script import DELAYED_SCORE, EARLIEST_MS, number
 from workers.broker.workers_seen import WorkerSeen
 
 __all__ = ["DELAYED_SCORE", "EARLIEST_MS", "QueueStats", "StatsReader", "WorkerSeen"]
@@ -147,9 +147,6 @@ class StatsReader:
         return workers_seen.seen(str(reply), self._prefix, [look.queue for look in looks])
 
     def _stats(self, look: _Look, now: int, seen: dict[str, tuple[WorkerSeen, ...]] | None) -> QueueStats:
-        ages = oldest.ages_s(look.replies.get("ends", ()), now)
-        due_age = oldest.due_age_s(look.replies.get("earliest due") or (), now)
-        ages += [] if due_age is None else [due_age]
         is_paused, most = (*(look.replies.get("meta") or ()), None, None)[:2]
         return QueueStats(
             queue=look.queue,
@@ -162,7 +159,7 @@ class StatsReader:
             waiting_children=look.number("waiting-children"),
             completed=look.number("completed"),
             failed=look.number("failed"),
-            oldest_waiting_s=max(ages, default=None),
+            oldest_waiting_s=stats_script.oldest_s(look.replies, now),
             limited_s=self._limited_s(look, most),
             is_paused=is_paused is not None,
             workers=None if seen is None else seen.get(look.queue, ()),
@@ -173,9 +170,9 @@ class StatsReader:
         """As BullMQ's getRateLimitTTL: a limiter's key tells how many have started, and counts from `max` on. The
         limit of the queue's own `meta` outranks a worker's; without any, it was limited by hand.
         """
-        limit = oldest.number(most)
+        limit = number(most)
         if limit is None:
             limit = self.rates.get(look.queue, MAX_SAFE)
-        started = oldest.number(look.replies.get("limiter"))
+        started = number(look.replies.get("limiter"))
         left = look.number("limiter left")
         return left / 1000 if started is not None and started >= limit else 0.0

@@ -5,7 +5,8 @@ Source: npm bullmq, `Queue.getWorkers` and `Worker`; the `bullmq` package for Py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,9 @@ LIBRARY = "redis-py(fleet)"
 COMMAND = ("CLIENT", "LIST", "TYPE", "NORMAL")
 #: How the libraries call themselves that BullMQ for Node works with.
 _NODE = ("ioredis", "iovalkey", "node-redis", "valkey-glide", "glide", "bun")
+# A client's name has no spaces: the server refuses them. There are few workers among thousands of clients.
+_NAME = re.compile(r" name=(\S+)")
+_SAID = re.compile(r"(?<!\S)(addr|age|idle|flags|lib-name|lib-ver)=(\S*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,25 +65,27 @@ def seen(text: str, prefix: str, queues: Iterable[str]) -> dict[str, tuple[Worke
         names.setdefault(f"{prefix}:{queue}", (queue, True))
         names[client_name(prefix, queue, "").removesuffix(":w:")] = (queue, False)
     found: dict[str, list[WorkerSeen]] = {}
-    for client in _clients(text):
-        base, _, name = client.get("name", "").partition(":w:")
+    for line in text.splitlines():
+        match = _NAME.search(line)
+        base, _, name = match[1].partition(":w:") if match else ("", "", "")
         if base in names:
             queue, is_bare = names[base]
-            found.setdefault(queue, []).append(_worker(queue, name, is_bare, client))
+            found.setdefault(queue, []).append(_worker(queue, name, is_bare, line))
     return {queue: tuple(sorted(each, key=_order)) for queue, each in found.items()}
 
 
-def _worker(queue: str, name: str, is_bare: bool, client: dict[str, str]) -> WorkerSeen:
-    library = client.get("lib-name", "")
+def _worker(queue: str, name: str, is_bare: bool, line: str) -> WorkerSeen:
+    said = {match[1]: match[2] for match in _SAID.finditer(line)}
+    library = said.get("lib-name", "")
     return WorkerSeen(
         queue=queue,
         name=name,
         side=_side(library, is_bare),
-        address=client.get("addr", ""),
-        library=" ".join(filter(None, (library, client.get("lib-ver")))),
-        connected_s=_seconds(client.get("age")),
-        idle_s=_seconds(client.get("idle")),
-        is_waiting="b" in client.get("flags", ""),
+        address=said.get("addr", ""),
+        library=" ".join(filter(None, (library, said.get("lib-ver")))),
+        connected_s=_seconds(said.get("age")),
+        idle_s=_seconds(said.get("idle")),
+        is_waiting="b" in said.get("flags", ""),
     )
 
 
@@ -93,13 +99,6 @@ def _side(library: str, is_bare: bool) -> Side:
 
 def _order(worker: WorkerSeen) -> tuple[str, str, str]:
     return worker.side, worker.name, worker.address
-
-
-def _clients(text: str) -> Iterator[dict[str, str]]:
-    """A client's name has no spaces: the server refuses them."""
-    for line in text.splitlines():
-        if " name=" in line and ":" in line:
-            yield dict(pair.partition("=")[::2] for pair in line.split(" "))
 
 
 def _seconds(text: str | None) -> int:

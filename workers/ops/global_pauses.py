@@ -81,7 +81,7 @@ class GlobalPauseWatch:
         for queue in self._seen.keys() - found.keys():
             log.info("queue %s is paused no longer", queue)
         former, self._seen = self._seen, found
-        for queue, seen in found.items():
+        for queue, seen in tuple(found.items()):
             if former.get(queue) != seen:
                 self._tell(queue, seen)
             if decide(seen, self.policies.get(queue), self._clock()) == "resume":

@@ -27,11 +27,13 @@ from workers.broker.events import (
     JobStalled,
     WorkerError,
 )
+from workers.broker.global_pause import GlobalPauses
 from workers.broker.hold import Hold
 from workers.broker.job_acts import JobActs
 from workers.broker.permissions import HELPFUL, ON_KEYS, ON_NONE, denied, rule
 from workers.broker.preflight import ServerRefusedError, examine
 from workers.broker.queue_acts import QueueActs
+from workers.broker.schedulers import NewSchedule, Schedulers
 from workers.broker.stats import StatsReader
 
 NAME, SECRET = "fleet", "s3cret"
@@ -175,6 +177,27 @@ async def test_acts_on_jobs_and_queues_pass_with_the_documented_user(
     for place in ("wait", "delayed", "failed"):
         assert await queues.clean("q", place, 10)
     assert await queues.scheduled("q", ["delayed"]) == 0
+    assert await denials(admin) == []
+    await client.aclose()
+
+
+async def test_schedules_and_pauses_pass_with_the_documented_user(admin: Redis, restricted: Endpoint) -> None:
+    client = restricted.commands()
+    schedulers, pauses, queues = Schedulers(client, "bull"), GlobalPauses(client, "bull"), QueueActs(client, "bull")
+    daily = NewSchedule(queue="q", id="s", name="q", repeat={"pattern": "0 3 * * *", "tz": "UTC"}, data={"a": 1})
+    often = NewSchedule(queue="q", id="t", name="q", repeat={"every": 60_000}, data={}, options={"priority": 3})
+    for new in (daily, often, often):
+        assert await schedulers.put(new, marked="m") == "ok"
+    found = (await schedulers.page("q", 0, 10))[0]
+    assert len(found) == 2 and await schedulers.marked("q") == {"s": "m", "t": "m"}
+    read = (await schedulers.read("q", ["s"]))["s"]
+    assert await schedulers.mark("q", "s", read, "-") == "ok"
+    assert await schedulers.drop("q", "s") == await schedulers.remove("q", "t") == "ok"
+    await queues.pause("q", by="ann")
+    await pauses.look(["q"])
+    await queues.resume("q")
+    await queues.pause("q")
+    assert await pauses.resume("q", (await pauses.look(["q"]))["q"])
     assert await denials(admin) == []
     await client.aclose()
 

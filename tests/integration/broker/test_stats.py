@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,8 +19,9 @@ from workers.broker.endings import Completed, Ending, Failed
 from workers.broker.endpoint import Endpoint
 from workers.broker.events import JobActive, JobCompleted, JobFailed
 from workers.broker.hold import Hold
-from workers.broker.stats import QueueStats, StatsReader, WorkerSeen
+from workers.broker.stats import EARLIEST_MS, QueueStats, StatsReader, WorkerSeen
 
+NOW = 1_800_000_000_000
 Read = Callable[..., Awaitable[QueueStats]]
 
 
@@ -93,6 +95,52 @@ async def test_oldest_is_found_at_either_end(queue: Any, read: Read, lifo: bool)
         await queue.add("n", {}, {"timestamp": now - age_s * 1000, "lifo": lifo})
     stats = await read(clock=lambda: now)
     assert stats.oldest_waiting_s == 100
+
+
+def row(age_s: float = 0.0, *, processed_on: str = "", **opts: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"timestamp": str(round(NOW - age_s * 1000)), "opts": json.dumps(opts)}
+    return {**row, "processedOn": processed_on} if processed_on else row
+
+
+@pytest.mark.parametrize(
+    ("rows", "age_s"),
+    [
+        ([row(5.0), row(3.0)], 5.0),
+        ([row(3.0), row(5.0)], 5.0),
+        ([row(50.0, delay=20_000)], 30.0),  # due 20 s after it was added
+        ([row(50.0, delay=0.5)], 49.999),
+        ([row(-7.0)], 0.0),  # a producer's clock that is fast
+        ([row(50.0, processed_on="1"), row(5.0)], 5.0),  # a retry: nothing tells since when it waits again
+        ([row(50.0, processed_on="1")], None),
+        ([{}], None),  # removed in between
+        ([{"timestamp": "yesterday"}], None),
+        ([{"timestamp": "nan"}], None),
+        ([{"timestamp": "inf"}], None),
+        ([{"timestamp": "1e999"}], None),
+        ([{"timestamp": str(NOW // 1000)}], None),  # seconds
+        ([{"timestamp": str(EARLIEST_MS - 1)}], None),
+        ([{"timestamp": str(NOW - 1000), "opts": "[" * 100_000}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": "[" * 10_000}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": "none"}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": '{"delay": "1 day"}'}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": '{"delay": null}'}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": '{"delay": -5}'}], 1.0),
+        ([{"timestamp": str(NOW - 1000), "opts": '{"delay": 1e308}'}], 0.0),
+        ([{"timestamp": str(NOW - 1000), "opts": "[1]"}], 1.0),
+        ([row(2.0), None], 2.0),  # no hash
+    ],
+)
+async def test_age_is_that_of_a_job_that_waits_for_its_first_start(
+    redis: Redis, prefix: str, read: Read, rows: list[dict[str, Any] | None], age_s: float | None
+) -> None:
+    fields: Any
+    for number, fields in enumerate(rows):
+        await redis.rpush(f"{prefix}:q:wait", number)
+        if fields is None:
+            await redis.set(f"{prefix}:q:{number}", "text")
+        elif fields:
+            await redis.hset(f"{prefix}:q:{number}", mapping=fields)
+    assert (await read(clock=lambda: NOW)).oldest_waiting_s == age_s
 
 
 async def test_starving_job_of_a_low_priority_is_seen(queue: Any, read: Read) -> None:

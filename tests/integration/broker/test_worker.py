@@ -311,7 +311,7 @@ async def test_scheduler_goes_on_after_a_run_whose_row_can_not_be_read(
     data: list[Any] = []
 
     async def work(job: Activation, hold: Hold) -> Ending:
-        data.append(job.data)
+        data.append(job.data and job.data["some"])
         return Failed(reason=job.defects[0], error="DecodeError") if job.defects else Completed(result=None)
 
     tick = await queue.upsertJobScheduler("tick", {"every": 200}, "tick", {"some": "data"}, {})
@@ -320,5 +320,5 @@ async def test_scheduler_goes_on_after_a_run_whose_row_can_not_be_read(
     await wait_until(lambda: len(made.of(JobCompleted)) >= 2, timeout_s=5)
     await queue.removeJobScheduler("tick")
     assert len(made.of(JobFailed)) == ("data" in bad)
-    assert data == [None if "data" in bad else {"some": "data"}, *[{"some": "data"}] * (len(data) - 1)]
+    assert data == [None if "data" in bad else "data", *["data"] * (len(data) - 1)]
     assert not made.of(WorkerError)

@@ -486,9 +486,10 @@ async def test_bulk_that_is_cut_off_says_how_far_it_has_come(
         assert lost.fired.is_set()
     assert "100 jobs were done, of 100 it is not known, 50 are left" in str(broken.value)
     assert acts_told[-1].outcome == "failed"
-    left = await redis.zcard(f"{prefix}:q:delayed")
+    # At one moment: what was sent may still be on its way through the broken connection.
+    left, waiting = await redis.pipeline().zcard(f"{prefix}:q:delayed").llen(f"{prefix}:q:wait").execute()
     assert 50 <= left <= 150
-    assert left + await redis.llen(f"{prefix}:q:wait") == 250, "none is lost, none is there twice"
+    assert left + waiting == 250, "none is lost, none is there twice"
 
 
 def promotes() -> Match:

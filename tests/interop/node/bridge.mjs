@@ -8,6 +8,8 @@
 //   {n, prefix, do: "listen", queue}                    QueueEvents from the stream's beginning, as lines {queue, heard}
 //   {n, prefix, do: "work",   queue, opts, backoff}     a worker; its jobs do what `data.do` says (see act)
 //   {n, prefix, do: "rest",   queue}                    close that worker, after its running jobs
+//   {n, prefix, do: "repeat", args: [ms, opts, count]}  when a scheduler with these repeat options runs next, and next …
+//   {n, prefix, do: "stop",   queue}                    as the Node stack ends: pause, close the worker by force, the queue
 //   {n, prefix, do: "close"}                            close everything of the prefix
 //
 // Unasked: {prefix, queue, heard: [event, payload], at} and {prefix, queue, worker: event, id, …, at}. Options: none.
@@ -134,6 +136,13 @@ async function wait(prefix, name, id, ttl) {
   }
 }
 
+/** The library's own repeat strategy, from one time to the next as its worker calls it. */
+function repeat(from, opts, count) {
+  const times = [from];
+  for (let i = 0; i < count; i++) times.push(bullmq.defaultRepeatStrategy(times.at(-1), opts));
+  return times.slice(1);
+}
+
 async function answer({ prefix, do: what, queue: name, id, method, args = [], opts = {}, backoff, ttl }) {
   switch (what) {
     case 'queue':
@@ -155,6 +164,13 @@ async function answer({ prefix, do: what, queue: name, id, method, args = [], op
       return void (await work(prefix, name, opts, backoff));
     case 'rest':
       return void (await close(prefix, `worker ${name}`));
+    case 'repeat':
+      return repeat(...args);
+    case 'stop':
+      await queue(prefix, name).pause();
+      await made.get(`${prefix} worker ${name}`)?.close(true);
+      made.delete(`${prefix} worker ${name}`);
+      return void (await close(prefix, `queue ${name}`));
     case 'close':
       return void (await close(prefix));
     default:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.event_stream import MAX_VALUE, event, order
@@ -57,6 +57,7 @@ def test_long_values_are_cut() -> None:
     assert len(told.fields["returnvalue"]) == MAX_VALUE and told.fields["returnvalue"].endswith("…")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["event", "jobId", "data", "returnvalue", "delay", "x"]), st.text()))
 def test_no_entry_is_an_error(said: dict[str, str]) -> None:
     json.dumps(event("q", "1-0", said).json())

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.job_scripts import FIELDS
@@ -128,6 +128,7 @@ def test_hostile_row_is_shown_with_its_problem(row: dict[str, str], told: str, s
     json.dumps(seen.json(), allow_nan=False)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), st.text() | st.just('{"a":[1]}') | st.just("[]") | st.just("12")))
 def test_no_row_is_an_error(row: dict[str, str]) -> None:
     json.dumps(view("q", "1", row, state="active").json(), allow_nan=False)

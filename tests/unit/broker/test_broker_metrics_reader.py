@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.metrics_reader import Counts
@@ -42,6 +42,7 @@ class Written:
         return Counts(self.count, at_ms, count, tuple(self.points))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 12 * MINUTE), max_size=60), st.integers(0, 5 * MINUTE))
 def test_each_job_is_counted_in_its_minute(ends: list[int], later: int) -> None:
     written = Written(1000)

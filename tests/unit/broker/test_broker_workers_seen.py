@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.keys import client_name
@@ -76,6 +76,7 @@ def test_workers_are_listed_by_queue_and_in_order() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from(["id=1", "name=bull:a:w:x", " ", "\n", "=", "age=x", "b"])).map("".join))
 def test_no_list_is_an_error(text: str) -> None:
     seen(text, "bull", ["a"])

@@ -14,6 +14,7 @@ from config.errors import ConfigError
 from config.loader import LoadedConfig, load
 from config.schema import FleetConfig
 
+KNOWN = ", ".join(FleetConfig.model_fields)
 BASE = """\
 pools:
   communication: {processes: 1}
@@ -118,7 +119,7 @@ queues:
         "fleet.yaml:17:3: queues.'a:b': expected a mapping, found nothing",
         "fleet.yaml:17:3: queues.'a:b': expected a queue's name without colons, as BullMQ has it",
         "over.yaml:1:24: queues.sms-message.stalls: expected an integer from 0 to 1000, found -1",
-        "FLEET__NOPE: nope: unknown key; known here: redis, http, api, log, tracing, tiers, pools, queues, routes, schedules, on_global_pause",
+        f"FLEET__NOPE: nope: unknown key; known here: {KNOWN}",
         "FLEET__LOG__FORMAT: log.format: expected auto, json or pretty, found 'xml'",
         "--set: http.port: expected an integer from 0 to 65535, found '99999'",
     ]

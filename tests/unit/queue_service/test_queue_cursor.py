@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.job_reader import MAX_ANCHORS, Mark
@@ -35,6 +35,7 @@ MARKS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(STATES), MARKS)
 def test_cursor_is_read_as_it_was_written(state: str, mark: Mark | None) -> None:
     text = cursor.write(Place(state, mark), of="q all jobs", order="newest")
@@ -91,6 +92,7 @@ def test_forged_cursor_is_refused(text: str) -> None:
         read(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.job_view import JobView, view
@@ -144,6 +144,7 @@ def test_what_is_no_condition_is_refused_by_name(text: str, told: str) -> None:
     assert told in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 300
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_condition_or_refused(text: str) -> None:
     try:
@@ -171,6 +172,7 @@ def leaves(value: Any, way: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...],
     return [(way, value), *(leaf for name, each in members for leaf in leaves(each, (*way, name)))]
 
 
+@settings(deadline=None)
 @given(JSON, st.data())
 def test_each_value_is_found_by_its_way(document: Any, data: st.DataObject) -> None:
     job = JobView(queue="q", id="1", data=document)
@@ -181,6 +183,7 @@ def test_each_value_is_found_by_its_way(document: Any, data: st.DataObject) -> N
     assert not replace(condition, operator="!=").matches(job)
 
 
+@settings(deadline=None)
 @given(JSON, st.lists(st.text(max_size=5), max_size=4), st.sampled_from(["=", "!=", "~"]), st.text(max_size=10))
 def test_no_document_is_an_error(document: Any, way: list[str], operator: Any, text: str) -> None:
     Condition(("data", *way), operator, text).matches(JobView(queue="q", id="1", data=document))

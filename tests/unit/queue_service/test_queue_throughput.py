@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.broker.job_view import JobView, view
@@ -59,6 +59,7 @@ def test_queue_without_jobs_has_no_latency_and_no_rate() -> None:
     assert found.top_errors == () and found.workers is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_percentiles_are_the_smallest_that_so_many_do_not_exceed(seconds: list[float]) -> None:
     found = Percentiles.of(seconds)

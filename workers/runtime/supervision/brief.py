@@ -124,7 +124,12 @@ def told(config: FleetConfig, pool: str, queues: Sequence[str]) -> FleetConfig:
         )
         for queue, entry in config.queues.items()
     }
-    supervisors: dict[str, Any] = {"http": HttpConfig(), "schedules": None, "on_global_pause": "report"}
+    supervisors: dict[str, Any] = {
+        "http": HttpConfig(),
+        "api": ApiConfig(),
+        "schedules": None,
+        "on_global_pause": "report",
+    }
     return config.model_copy(update={**supervisors, "pools": {pool: own}, "queues": entries})
 
 
