@@ -5,8 +5,7 @@
   KEYS      for each queue: its keys, in the order of NAMES
   ARGV[1]   packed: the bases of the queues' keys ("bull:q:"), whether the jobs are one tree, the jobs. A job is
             {queue's number, kind, its id or "", its parent's key or "", whether it has a deduplication key, the number
-            of the node above it or 0}
-  ARGV[2…]  for each job what BullMQ's scripts take: packed arguments, data, packed options
+            of the node above it or 0}, and what BullMQ's scripts take: {…, packed arguments, data, packed options}
 
   Returns for each job
     id                              it was added
@@ -80,10 +79,10 @@ local function refusal(queue, id, parent, above)
 end
 
 local function add(number)
-  local place, kind, id, parent, has_key = unpack(jobs[number])
-  local queue, at = queues[place], 3 * number - 1
+  local place, kind, id, _, has_key, _, packed, data, opts = unpack(jobs[number])
+  local queue = queues[place]
   local was_there = is_there(queue, id)
-  local answer = adders[kind](queue.keys[kind], {ARGV[at], ARGV[at + 1], ARGV[at + 2]})
+  local answer = adders[kind](queue.keys[kind], {packed, data, opts})
   if type(answer) == "number" then
     return answer
   end

@@ -10,6 +10,7 @@ Why not one EVALSHA of BullMQ's for each job, as its own clients do it:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ ADDERS: dict[Kind, tuple[str, tuple[str, ...]]] = {
 }
 #: Where the Lua file wants them.
 MARKER = "--@adders"
+#: Jobs that are written in one go; then others get their turn.
+TURN = 25
 
 #: A job, whether one of its id (`id`) or one with its deduplication key (`deduplication`) was there already.
 Why: TypeAlias = Literal["id", "deduplication"]
@@ -67,6 +70,15 @@ Answer: TypeAlias = Placed | Exception
 """An AddRefusedError, or a ResponseError where the server could not run it all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Jobs as the script takes them."""
+
+    jobs: Sequence[NewJob]
+    keys: list[str]
+    packed: bytes
+
+
 class AddScript:
     """The script of one client.
 
@@ -83,11 +95,10 @@ class AddScript:
         """Add each of them that can be added; an answer for each.
 
         Raises:
-            AddRefusedError: options that can't be written; nothing was sent.
+            NodeRefusedError: options that can't be written; nothing was sent.
             NotSentError, ReplyLostError, redis.exceptions.RedisError: Redis did not take them, or did not say so.
         """
-        answers = await self._run(jobs, now_ms, above=None)
-        return [_answer(answer, job) for answer, job in zip(answers, jobs, strict=True)]
+        return await self.send(await self.prepare(jobs, now_ms))
 
     async def add_tree(self, jobs: Sequence[NewJob], above: Sequence[int], now_ms: int) -> list[Placed]:
         """Add a flow, all of it or nothing.
@@ -97,10 +108,11 @@ class AddScript:
             above: for each the number, from 1, of its parent among them; 0 for the root.
 
         Raises:
-            AddRefusedError: one of them can't be added; `node` says which, from 0.
+            NodeRefusedError: one of them can't be added; says which.
             NotSentError, ReplyLostError, redis.exceptions.RedisError: as above.
         """
-        answers = await self._run(jobs, now_ms, above=above)
+        ready = await self.prepare(jobs, now_ms, above)
+        answers: list[Any] = await self._script(keys=ready.keys, args=[ready.packed])
         if answers[0] == "refused":
             node = int(answers[1]) - 1
             raise NodeRefusedError(str(_refusal(int(answers[2]), jobs[node])), node)
@@ -113,26 +125,37 @@ class AddScript:
                     raise error
         return placed
 
-    async def _run(self, jobs: Sequence[NewJob], now_ms: int, above: Sequence[int] | None) -> list[Any]:
+    async def prepare(self, jobs: Sequence[NewJob], now_ms: int, above: Sequence[int] | None = None) -> Prepared:
+        """Write them as the script takes them. Lets others go on meanwhile; asks nobody.
+
+        Raises:
+            NodeRefusedError: the options of one can't be written.
+        """
         keys: list[str] = []
         plan: list[tuple[Any, ...]] = []
-        args: list[Any] = [b""]
         queues: dict[str, tuple[int, str]] = {}
+        pack = msgpack.Packer(use_bin_type=False).pack  # Lua knows no binary type
         for place, job in enumerate(jobs):
-            if job.queue not in queues:
+            if place % TURN == TURN - 1:
+                await asyncio.sleep(0)
+            found = queues.get(job.queue)
+            if found is None:
                 named = self._names.getKeys(job.queue)
                 keys += [named[name] for name in KEYS]
-                queues[job.queue] = (len(queues) + 1, named[""])
-            number, base = queues[job.queue]
+                found = queues[job.queue] = (len(queues) + 1, named[""])
+            number, base = found
+            at = above[place] if above else 0
+            about = (number, job.kind, job.id, job.parent_key, job.deduplication_id != "", at)
             try:
-                args += arguments(job, base, now_ms)
+                plan.append(about + arguments(job, base, now_ms, pack))
             except (TypeError, ValueError, OverflowError, RecursionError) as error:  # what msgpack can't write
                 raise NodeRefusedError(f"its options can't be written: {error}", place) from error
-            at = above[place] if above else 0
-            plan.append((number, job.kind, job.id, job.parent_key, job.deduplication_id != "", at))
-        args[0] = msgpack.packb(([base for _, base in queues.values()], above is not None, plan))
-        answers: list[Any] = await self._script(keys=keys, args=args)
-        return answers
+        return Prepared(jobs, keys, pack(([base for _, base in queues.values()], above is not None, plan)))
+
+    async def send(self, ready: Prepared) -> list[Answer]:
+        """Add what was prepared without `above`; as `add`."""
+        answers: list[Any] = await self._script(keys=ready.keys, args=[ready.packed])
+        return [_answer(answer, job) for answer, job in zip(answers, ready.jobs, strict=True)]
 
 
 class NodeRefusedError(AddRefusedError):

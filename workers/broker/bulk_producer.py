@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -37,19 +38,54 @@ async def place_all(adder: JobAdder, jobs: Sequence[NewJob]) -> list[Answer]:
         NodeRefusedError: the options of one can't be written; it and what follows it was not added.
         BulkBrokenError: Redis did not take a part of them, or did not say so.
     """
-    answers: list[Answer] = []
     with ExitStack() as stack:
         carried = {queue: producer_span.carried(span) for queue, span in _spans(jobs, stack).items()}
-        for part in _parts(jobs):
-            joined = [_joined(job, carried[job.queue]) for job in part]
+        conveyor = _Conveyor(adder)
+        try:
+            for part in _parts(jobs):
+                await conveyor.put([_joined(job, carried[job.queue]) for job in part])
+            return await conveyor.empty()
+        finally:
+            await conveyor.stop()
+
+
+class _Conveyor:
+    """Writes one part while Redis adds the one before it."""
+
+    def __init__(self, adder: JobAdder) -> None:
+        self._adder = adder
+        self._answers: list[Answer] = []
+        self._sending: asyncio.Task[list[Answer]] | None = None
+        self._size = 0
+
+    async def put(self, part: Sequence[NewJob]) -> None:
+        """Send this part as soon as the one before is answered. Raises what `place_all` does."""
+        try:
+            ready = await self._adder.script.prepare(part, now_ms())
+        except NodeRefusedError as error:
+            before = len(await self.empty())
+            raise NodeRefusedError(str(error), error.node + before) from error
+        await self.empty()
+        self._size = len(part)
+        self._sending = asyncio.get_running_loop().create_task(self._adder.script.send(ready))
+
+    async def empty(self) -> list[Answer]:
+        """What all that was put was answered."""
+        if self._sending is not None:
             try:
-                answers += await adder.script.add(joined, now_ms())
-            except NodeRefusedError as error:
-                raise NodeRefusedError(str(error), error.node + len(answers)) from error
+                self._answers += await self._sending
             except Exception as error:
-                doubtful = 0 if isinstance(error, NotSentError) else len(part)
-                raise BulkBrokenError(answers, doubtful) from error
-    return answers
+                raise BulkBrokenError(self._answers, 0 if isinstance(error, NotSentError) else self._size) from error
+            finally:
+                if self._sending.done():
+                    self._sending = None
+        return self._answers
+
+    async def stop(self) -> None:
+        """Leave nothing behind."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait({self._sending})
 
 
 def _spans(jobs: Sequence[NewJob], stack: ExitStack) -> dict[str, Span]:

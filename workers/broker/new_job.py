@@ -6,11 +6,9 @@ options that nobody set are not written, and the job's data are UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
-
-import msgpack
 
 from workers.broker.hold import Parent
 
@@ -56,15 +54,15 @@ class NewJob:
         """Which of BullMQ's scripts adds it; as `Scripts.addJob` chooses."""
         if self.has_children:
             return "parent"
-        delay = self.opts.get("delay")
-        if isinstance(delay, int | float) and delay > 0:
+        if (delay := self.opts.get("delay")) and isinstance(delay, int | float) and delay > 0:
             return "delayed"
         return "prioritized" if self.opts.get("priority") else "standard"
 
     @property
     def deduplication_id(self) -> str:
         """Empty: it is not deduplicated."""
-        chosen = self.opts.get("de")
+        if (chosen := self.opts.get("de")) is None:
+            return ""
         return str(chosen["id"]) if isinstance(chosen, Mapping) and "id" in chosen else ""
 
 
@@ -84,12 +82,13 @@ def written(opts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def arguments(job: NewJob, base: str, now_ms: int) -> tuple[bytes, str, bytes]:
+def arguments(job: NewJob, base: str, now_ms: int, pack: Callable[[Any], bytes]) -> tuple[bytes, str, bytes]:
     """ARGV of BullMQ's scripts: packed arguments, data, packed options.
 
     Args:
         base: of the queue's keys, `bull:email-send:`.
         now_ms: when it is added, where its options have no `timestamp`.
+        pack: msgpack's.
 
     Raises:
         TypeError, ValueError, OverflowError, RecursionError: msgpack can't write its options.
@@ -113,4 +112,4 @@ def arguments(job: NewJob, base: str, now_ms: int) -> tuple[bytes, str, bytes]:
         None,  # of a scheduler: repeatJobKey
         f"{base}de:{chosen}" if chosen else None,
     )
-    return msgpack.packb(packed), job.data, msgpack.packb(opts)
+    return pack(packed), job.data, pack(opts)

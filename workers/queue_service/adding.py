@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from tasks import TASKS
 from tasks.base import Task
-from tasks.ids import task_id_of
 from workers.broker.add_script import AddRefusedError, Answer, NodeRefusedError, Placed
 from workers.broker.bulk_producer import BulkBrokenError, place_all
 from workers.broker.client import NotSentError, ReplyLostError
@@ -33,7 +32,7 @@ from workers.queue_service.errors import (
 )
 from workers.queue_service.flow import FlowNode
 from workers.queue_service.new_jobs import AnyTask, Checked, NewJobs
-from workers.queue_service.routes import Routes
+from workers.queue_service.routes import Route, Routes
 
 __all__ = ["Added", "Adding", "FlowAdded", "FlowNode"]
 
@@ -93,7 +92,7 @@ class Adding:
             opts = {**job.opts, "fpof": True}
             job = NewJob(queue=queue, name=job.name, data=job.data, opts=opts, id=job.id, parent=parent)
         with _told(queue, own_id=bool(job.id)):
-            return _added(checked, job, await self._adder.place(job))
+            return _added(checked.task_id, job, await self._adder.place(job))
 
     async def add_bulk(self, items: Sequence[Item]) -> list[Added]:
         """Add many, to any queues, in their order; what became of each.
@@ -108,19 +107,20 @@ class Adding:
             InvalidRequestError, UnknownQueueError, QueueFull, QueueUnavailableError, RefusedError: as `add`; nothing
                 was added. `field` says which: `items[3].data.to`.
         """
-        checked = await self._checked(items)
-        await self._admit(Counter(each.route.queue for each in checked))
-        jobs = [self._job(each, f"items[{at}].") for at, each in enumerate(checked)]
+        pairs = _pairs(items)
+        routes = self._routes(pairs)
+        await self._admit(Counter(route.queue for route in routes))
+        ids, jobs = await self._made(pairs, routes)
         try:
             answers = await place_all(self._adder, jobs)
         except BulkBrokenError as error:
-            raise _broken_off(checked, jobs, error.answers, error.doubtful, error.__cause__ or error) from error
+            raise _broken_off(ids, jobs, error.answers, error.doubtful, error.__cause__ or error) from error
         except NodeRefusedError as error:
             raise InvalidRequestError(f"items[{error.node}].options", message(error, MAX_DETAIL)) from error
         if failed := next((each for each in answers if isinstance(each, Exception)), None):
-            raise _broken_off(checked, jobs, answers, 0, failed)
+            raise _broken_off(ids, jobs, answers, 0, failed)
         placed = [each for each in answers if isinstance(each, Placed)]
-        return [_added(*each) for each in zip(checked, jobs, placed, strict=True)]
+        return [_added(*each) for each in zip(ids, jobs, placed, strict=True)]
 
     async def flow(self, node: FlowNode) -> FlowAdded:
         """Add a flow, over any queues: all of it or nothing.
@@ -148,19 +148,38 @@ class Adding:
             raise RefusedError(f"{where}: {message(error, MAX_DETAIL)}", queue=jobs[error.node].queue) from error
         return _flow_added(places, checked, jobs, placed)
 
-    async def _checked(self, items: Sequence[Item]) -> list[Checked]:
-        if not isinstance(items, list | tuple):
-            raise InvalidRequestError("items", "expected a list of tasks")
-        if len(items) > MAX_ITEMS:
-            raise InvalidRequestError("items", f"expected at most {MAX_ITEMS:,}, found {len(items):,}")
+    def _routes(self, pairs: Sequence[tuple[AnyTask, AddOptions]]) -> list[Route]:
         found = []
-        for at, item in enumerate(items):
-            task, options = item if isinstance(item, tuple) and len(item) == 2 else (item, DEFAULT)
-            with _within(f"items[{at}]."):
-                found.append(self._jobs.check(task, options))
+        for at, (task, options) in enumerate(pairs):
+            try:
+                found.append(self._jobs.route(task, options if isinstance(options, AddOptions) else DEFAULT))
+            except QueueServiceError as error:
+                raise _placed_at(error, f"items[{at}].") from error
+        return found
+
+    async def _made(
+        self, pairs: Sequence[tuple[AnyTask, AddOptions]], routes: Sequence[Route]
+    ) -> tuple[list[str], list[NewJob]]:
+        """The ids of the tasks and their jobs. A task is let go at once: ten thousand of them would cost their time
+        once more in the collection of garbage.
+        """
+        ids: list[str] = []
+        jobs: list[NewJob] = []
+        for at, ((task, options), route) in enumerate(zip(pairs, routes, strict=True)):
+            try:
+                checked = self._jobs.check(task, options, route=route)
+                jobs.append(self._jobs.job(checked, depth=self._depth(route.queue)))
+            except QueueServiceError as error:
+                raise _placed_at(error, f"items[{at}].") from error
+            ids.append(checked.task_id)
             if at % TURN == TURN - 1:
                 await asyncio.sleep(0)
-        return found
+        return ids, jobs
+
+    def _depth(self, queue: str) -> int:
+        """How many jobs wait there, as last seen."""
+        state = self._admission.state(queue) if self._admission is not None else None
+        return state.stats.backlog if state is not None else 0
 
     async def _admit(self, counts: Mapping[str, int]) -> None:
         if self._admission is not None:
@@ -168,18 +187,24 @@ class Adding:
                 await self._admission.admit(queue, count)
 
     def _job(self, checked: Checked, where: str = "") -> NewJob:
-        state = self._admission.state(checked.route.queue) if self._admission is not None else None
         with _within(where):
-            return self._jobs.job(checked, depth=state.stats.backlog if state is not None else 0)
+            return self._jobs.job(checked, depth=self._depth(checked.route.queue))
 
 
-def _added(checked: Checked, job: NewJob, placed: Placed) -> Added:
-    task_id = task_id_of(placed.job_id, {"id": checked.task.id, "idempotencyKey": checked.task.idempotency_key})
+def _pairs(items: Sequence[Item]) -> list[tuple[AnyTask, AddOptions]]:
+    if not isinstance(items, list | tuple):
+        raise InvalidRequestError("items", "expected a list of tasks")
+    if len(items) > MAX_ITEMS:
+        raise InvalidRequestError("items", f"expected at most {MAX_ITEMS:,}, found {len(items):,}")
+    return [item if isinstance(item, tuple) and len(item) == 2 else (item, DEFAULT) for item in items]
+
+
+def _added(task_id: str, job: NewJob, placed: Placed) -> Added:
     if placed.why is None:
-        return Added(job.queue, placed.job_id, task_id)
+        return Added(job.queue, placed.job_id, task_id or placed.job_id)
     keeps = placed.why == "deduplication" and bool(job.opts["de"].get("keepLastIfActive"))
     held = keeps and placed.state == "active"
-    return Added(job.queue, placed.job_id, task_id, True, placed.state, placed.why, held)
+    return Added(job.queue, placed.job_id, task_id or placed.job_id, True, placed.state, placed.why, held)
 
 
 def _flow_added(
@@ -190,7 +215,7 @@ def _flow_added(
         if placed[at].job_id:  # else its parent was there already
             children = tuple(reversed(below.get(at, ())))
             below.setdefault(places[at].above, []).append(
-                FlowAdded(_added(checked[at], jobs[at], placed[at]), children)
+                FlowAdded(_added(checked[at].task_id, jobs[at], placed[at]), children)
             )
     return below[-1][0]
 
@@ -200,15 +225,18 @@ def _within(where: str) -> Iterator[None]:
     """Errors within it say where in what was given they are."""
     try:
         yield
-    except InvalidRequestError as error:
-        if not where:
-            raise
-        text = str(error).removeprefix(f"{error.field}: ")
-        raise InvalidRequestError(f"{where}{error.field}", text, queue=error.queue) from error
     except QueueServiceError as error:
         if not where:
             raise
-        raise type(error)(f"{where.rstrip('.')}: {error}", queue=error.queue) from error
+        raise _placed_at(error, where) from error
+
+
+def _placed_at(error: QueueServiceError, where: str) -> QueueServiceError:
+    """The same error, about that part of what was given."""
+    if isinstance(error, InvalidRequestError):
+        text = str(error).removeprefix(f"{error.field}: ")
+        return InvalidRequestError(f"{where}{error.field}", text, queue=error.queue)
+    return type(error)(f"{where.rstrip('.')}: {error}", queue=error.queue)
 
 
 @contextmanager
@@ -240,11 +268,11 @@ def _unavailable(queue: str, error: Exception, own_id: bool) -> QueueServiceErro
 
 
 def _broken_off(
-    checked: Sequence[Checked], jobs: Sequence[NewJob], answers: Sequence[Answer], doubtful: int, error: BaseException
+    ids: Sequence[str], jobs: Sequence[NewJob], answers: Sequence[Answer], doubtful: int, error: BaseException
 ) -> QueueServiceError:
     found: list[Added | None] = [
-        _added(each, job, answer) if isinstance(answer, Placed) else None
-        for each, job, answer in zip(checked, jobs, answers, strict=False)
+        _added(task_id, job, answer) if isinstance(answer, Placed) else None
+        for task_id, job, answer in zip(ids, jobs, answers, strict=False)
     ]
     found += [None] * (len(jobs) - len(found))
     known, nameless = sum(each is not None for each in found), sum(not job.id for job in jobs)

@@ -13,12 +13,11 @@ from tasks.base import Task
 from tasks.codec import DecodeError, WireError, decode, encode
 from tasks.ids import job_id_for
 from tasks.priority import calculate_priority
-from workers.broker.new_job import NewJob, written
+from workers.broker.new_job import NewJob
 from workers.broker.producer import json_of
 from workers.broker.result import clean, message
 from workers.queue_service.add_options import DEFAULT, AddOptions, said
 from workers.queue_service.errors import InvalidRequestError, QueueServiceError
-from workers.queue_service.option_rules import check
 from workers.queue_service.routes import QUOTED, Route, Routes
 
 #: Characters of an error that are shown.
@@ -27,7 +26,7 @@ MAX_DETAIL = 1000
 #: refusal can tell the place.
 MAX_HOLDERS, SLACK = 1_000_000, 8
 
-_HOLDERS = (BaseModel, dict, list, tuple)
+_SINGLE = frozenset((str, int, float, bool, type(None)))
 
 AnyTask: TypeAlias = Task | Mapping[str, Any]
 """A task, or a job's data as Node writes them."""
@@ -47,6 +46,11 @@ class Checked:
     said: dict[str, Any]
     """What the caller says of the job, as it is written."""
 
+    @property
+    def task_id(self) -> str:
+        """Empty: it has none, and its job's id stands for it."""
+        return self.task.id or self.task.idempotency_key or ""
+
 
 class NewJobs:
     """Makes them.
@@ -60,25 +64,48 @@ class NewJobs:
         self._routes = routes
         self._types = types
 
-    def check(self, task: AnyTask, options: AddOptions = DEFAULT, *, child: bool = False) -> Checked:
+    def check(
+        self, task: AnyTask, options: AddOptions = DEFAULT, *, child: bool = False, route: Route | None = None
+    ) -> Checked:
         """Check a task and how it is to be added.
 
         Args:
             child: it is added as the child of a job.
+            route: its own, where it is known.
 
         Raises:
             InvalidRequestError: it can't be added so; names the field.
             UnknownQueueError: see Routes.
         """
         told = said(options)
+        route = route or self.route(task, options)
+        try:
+            data = _encoded(task, route) if isinstance(task, Task) else dict(task)
+            text, size = _text(data, data["type"])
+            _check_size(size, route, told.get("sizeLimit"))
+            if not isinstance(task, Task):
+                task = _decoded(data, self._types, route)
+            elif (beyond := route.limits.exceeded(data)) is not None:
+                raise InvalidRequestError(beyond.path, f"expected {beyond.expected}, found {beyond.found}")
+            return Checked(task, route, text, _job_id(task, told, child), options, told)
+        except QueueServiceError as error:
+            error.queue = route.queue
+            raise
+
+    def route(self, task: AnyTask, options: AddOptions = DEFAULT) -> Route:
+        """Where a task goes, which is not checked otherwise.
+
+        Raises: as `check`.
+        """
         if isinstance(task, Task):
-            return self._checked(task, None, task.type, options, told, child)
-        if not isinstance(task, Mapping):
+            kind: object = task.type
+        elif isinstance(task, dict | Mapping):
+            kind = task.get("type")
+        else:
             raise InvalidRequestError("task", f"a task is added, not a {type(task).__name__[:QUOTED]}")
-        data = dict(task)
-        if not isinstance(kind := data.get("type"), str):
+        if not isinstance(kind, str):
             raise InvalidRequestError("data.type", "expected a string, the task's type")
-        return self._checked(None, data, kind, options, told, child)
+        return self._routes.find(kind, options.queue)
 
     def job(self, checked: Checked, *, depth: int = 0) -> NewJob:
         """The job of a task, with its priority.
@@ -90,35 +117,12 @@ class NewJobs:
             InvalidRequestError: no priority can be given to it.
         """
         route, job_id = checked.route, checked.job_id
-        opts = written(route.options) | checked.said
+        opts = {**route.written, **checked.said}
         if job_id:
             opts["jobId"] = job_id
         if "priority" not in opts and (rank := _priority(checked, depth)):
             opts["priority"] = rank
         return NewJob(queue=route.queue, name=route.queue, data=checked.data, opts=opts, id=job_id)
-
-    def _checked(
-        self,
-        task: Task | None,
-        data: dict[str, Any] | None,
-        kind: str,
-        options: AddOptions,
-        told: dict[str, Any],
-        child: bool,
-    ) -> Checked:
-        route = self._routes.find(kind, options.queue)
-        try:
-            data = _encoded(task, route) if task is not None else data or {}
-            text, size = _text(data, kind)
-            _check_size(size, route, told.get("sizeLimit"))
-            if task is None:
-                task = _decoded(data, self._types, route)
-            elif (beyond := route.limits.exceeded(data)) is not None:
-                raise InvalidRequestError(beyond.path, f"expected {beyond.expected}, found {beyond.found}")
-            return Checked(task, route, text, _job_id(task, told, child), options, told)
-        except QueueServiceError as error:
-            error.queue = route.queue
-            raise
 
 
 def _encoded(task: Task, route: Route) -> dict[str, Any]:
@@ -137,14 +141,16 @@ def _ends(task: Task, levels: int) -> bool:
     for _ in range(levels):
         below: list[Any] = []
         for each in level:
-            match each:
-                case BaseModel():
-                    values: Iterable[Any] = (*vars(each).values(), *(each.model_extra or {}).values())
-                case dict():
-                    values = each.values()
-                case _:
-                    values = each
-            below += [value for value in values if isinstance(value, _HOLDERS)]
+            kind = type(each)
+            if kind is dict:
+                values: Iterable[Any] = each.values()
+            elif kind is list or kind is tuple:
+                values = each
+            elif isinstance(each, BaseModel):
+                values = [*vars(each).values(), *(each.model_extra or {}).values()]
+            else:
+                continue  # no JSON, which is found later
+            below += [value for value in values if type(value) not in _SINGLE]
         if not below:
             return True
         if len(below) > MAX_HOLDERS:
@@ -195,7 +201,7 @@ def _priority(checked: Checked, depth: int) -> int:
     if route.priority is None:
         return 0
     try:
-        rank = calculate_priority(
+        return calculate_priority(
             checked.task,
             rule=route.priority,
             urgency=options.urgency,
@@ -209,5 +215,3 @@ def _priority(checked: Checked, depth: int) -> int:
         raise InvalidRequestError(
             "priority", f"a task of type '{checked.task.type}' can't be given one: {why}", queue=route.queue
         ) from error
-    check("priority", rank, "priority")
-    return rank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from config.accept_section import queue_of, task_of, types_of
@@ -13,6 +14,7 @@ from config.tier_section import TiersConfig
 from tasks.limits import Limits
 from tasks.priority import Rule
 from tasks.tier import EnterpriseRule
+from workers.broker.new_job import written
 from workers.queue_service.errors import InvalidRequestError, UnknownQueueError
 
 #: Characters of a name that an error quotes.
@@ -34,6 +36,11 @@ class Route:
     """By which rule its jobs get a priority; None: they get none."""
     enterprise: EnterpriseRule = field(default_factory=EnterpriseRule)
     """Whose tasks come first by the generic rule."""
+
+    @cached_property
+    def written(self) -> Mapping[str, Any]:
+        """The options, under the names by which they are written."""
+        return written(self.options)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_kind_is_chosen_as_node_does(opts: dict[str, Any], children: bool, kind:
 
 
 def unpacked(job: NewJob) -> tuple[list[Any], str, dict[str, Any]]:
-    packed, data, opts = arguments(job, "bull:q:", 1_700_000_000_000)
+    packed, data, opts = arguments(job, "bull:q:", 1_700_000_000_000, msgpack.packb)
     return msgpack.unpackb(packed), data, msgpack.unpackb(opts)
 
 
@@ -87,7 +87,7 @@ def test_arguments_of_a_child_with_all_that_a_job_may_have() -> None:
 @pytest.mark.parametrize("bad", [{"v": {1}}, {"v": 2**70}, {"v": "\ud800"}])
 def test_what_can_not_be_packed_is_an_error(bad: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
-        arguments(NewJob(queue="q", name="n", data="{}", opts=bad), "b", 1)
+        arguments(NewJob(queue="q", name="n", data="{}", opts=bad), "b", 1, msgpack.packb)
 
 
 @pytest.mark.parametrize(
