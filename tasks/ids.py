@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.base import Task
+from tasks.wire import is_unicode
 
 #: Characters of an id that is used as it is; a longer one is replaced by its digest.
 MAX_CHARS = 256
@@ -39,7 +40,7 @@ def job_id(task_id: str, *, child: bool = False) -> str | None:
     """
     if not task_id:
         return None
-    if len(task_id) > MAX_CHARS or not _is_unicode(task_id):
+    if len(task_id) > MAX_CHARS or not is_unicode(task_id):
         return f"key-{hashlib.sha256(task_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
     named = f"{_PREFIX}{task_id}" if _RESERVED.fullmatch(task_id) else task_id
     return named.replace(":", "-") if child else named
@@ -54,11 +55,3 @@ def task_id_of(job_id: str, data: Any = None) -> str:
             if isinstance(said := data.get(key), str) and said:
                 return said
     return job_id.removeprefix(_PREFIX) if _RENAMED.fullmatch(job_id) else job_id
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_origin
 from pydantic import BaseModel
 
 from tasks.declared import Declared, of_field
+from tasks.wire import is_unicode
 
 #: What a stand-in begins with; a field that is really called so gets one, too.
 _MARK = "\0stand-in "
@@ -62,7 +63,7 @@ class StandIns:
         for key, each in value.items():
             if (declared := fields.on_wire.get(key)) is not None:
                 new[key] = self._put(each, declared)
-            elif isinstance(key, str) and (key in fields.in_python or key.startswith(_MARK) or not _is_unicode(key)):
+            elif isinstance(key, str) and (key in fields.in_python or key.startswith(_MARK) or not is_unicode(key)):
                 stand_in = f"{_MARK}{len(self._names)}"
                 self._names[stand_in] = key
                 new[stand_in] = each
@@ -118,11 +119,3 @@ def _leads(at: Declared) -> bool:
 def _same(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
     """The old one if the new one is no different."""
     return old if old.keys() == new.keys() and all(old[key] is new[key] for key in old) else new
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

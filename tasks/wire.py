@@ -27,6 +27,15 @@ class Reading:
     """Whether an unknown field has the name of a declared one in Python; see `tasks.stand_in`."""
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON can carry a lone surrogate, and Unicode can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def wire_form(field: FieldInfo) -> WireForm | None:
     """The form that a field declares, also in an optional's parts."""
     return next((each for each in metadata(field) if isinstance(each, WireForm)), None)
